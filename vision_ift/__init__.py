@@ -1,0 +1,82 @@
+"""The data layer of visual instruction tuning: build, mix, export and load conversations.
+
+    source files ──Builder──▶ Conversation ──Recipe──▶ Plan ──export──▶ shards
+
+Importing this package is light, and it makes the name known to `datasets`:
+``load_dataset("vision_ift", "coco_mix", data_dir=ROOT)``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vision_ift._build import build
+    from vision_ift._builder import Absent, Batch, Builder, Dropped
+    from vision_ift._conversation import Conversation, Message, Part
+    from vision_ift._errors import RecipeError, RecordError, VisionIFTError
+    from vision_ift._export import export
+    from vision_ift._images import Images
+    from vision_ift._plan import Plan, plan
+    from vision_ift._recipe import Recipe
+    from vision_ift._registry import names as sources
+    from vision_ift._table import Table
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Absent",
+    "Batch",
+    "Builder",
+    "Conversation",
+    "Dropped",
+    "Images",
+    "Message",
+    "Part",
+    "Plan",
+    "Recipe",
+    "RecipeError",
+    "RecordError",
+    "Table",
+    "VisionIFTError",
+    "build",
+    "export",
+    "plan",
+    "sources",
+]
+
+_HOMES = {
+    "Absent": "_builder",
+    "Batch": "_builder",
+    "Builder": "_builder",
+    "Conversation": "_conversation",
+    "Dropped": "_builder",
+    "Images": "_images",
+    "Message": "_conversation",
+    "Part": "_conversation",
+    "Plan": "_plan",
+    "Recipe": "_recipe",
+    "RecipeError": "_errors",
+    "RecordError": "_errors",
+    "Table": "_table",
+    "VisionIFTError": "_errors",
+    "build": "_build",
+    "export": "_export",
+    "plan": "_plan",
+    "sources": "_registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vision_ift' has no attribute {name!r}")
+    module = importlib.import_module(f"vision_ift.{_HOMES[name]}")
+    value = getattr(module, "names" if name == "sources" else name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

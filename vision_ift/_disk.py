@@ -1,0 +1,106 @@
+"""Writing that survives a crash: temporary name, fsync, rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from vision_ift._errors import DiskError, LockedError, OutputError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Put a whole file in place, or leave what was there.
+
+    Raises:
+        DiskError: The disk is full, read-only or failing.
+        OutputError: The place cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with explained(path):
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make a written file durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    sync_file(path)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the system's errors on writing ``path`` into ours, which say what to do."""
+    try:
+        yield
+    except (DiskError, OutputError):
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskError(
+                f"writing {path} failed: {error.strerror}",
+                hint="free some space and run the same command again: it goes on where it stopped",
+            ) from error
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file; a dead owner's lock does not hold.
+
+    Args:
+        path: The lock file; it stays behind, empty of meaning once nobody holds it.
+        wait: Wait for the owner to finish instead of raising.
+
+    Raises:
+        LockedError: Somebody else holds it; the message names them.
+    """
+    with explained(path), path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read(200).strip() or "another process"
+            raise LockedError(
+                f"{path.parent} is being written by {owner}", hint="wait for it to finish"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Put a finished folder in the place of an older one, or of none."""
+    with explained(path):
+        if path.exists():
+            old = path.with_name(f".{path.name}.{os.getpid()}.old")
+            path.rename(old)
+            new.rename(path)
+            shutil.rmtree(old)
+        else:
+            new.rename(path)
+        sync_folder(path.parent)

@@ -1,0 +1,1 @@
+"""Draws a small root with true annotations."""
