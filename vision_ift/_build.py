@@ -126,6 +126,19 @@ def build(
     return Table(folder)
 
 
+def describe_inputs(
+    source: str,
+    *,
+    root: Path | str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, int]:
+    """List the files that :func:`build` would read: path relative to ROOT to bytes (folders: -1)."""
+    builder = _registry.find(source)
+    where = Path(root) if root is not None else default_root()
+    found = _inputs(builder, where, builder.options(dict(options or {})))
+    return {name: size for name, size, _ in found}
+
+
 def _failed(table: Table) -> bool:
     """Whether anything but what is left out by rule was dropped."""
     return any(not reason.endswith("_not_picked") for reason in table.report.dropped)

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from vision_ift._errors import RecipeError, UsageError
 
-#: The largest sum of weights, once their common divisor is taken out: keeps vector work in int64.
+#: The largest sum of weights, once their common divisor is taken out; vector work then fits int64.
 MOST_WEIGHT = 2**42
-#: Rows that are dealt at once, at most (one chunk's products fit 64 bits) and at least (they fit the
-#: cache); more sources take larger chunks. No result depends on it.
+#: Rows that are dealt at once: at most what keeps products in 64 bits, at least what still fits the
+#: cache; more sources take larger chunks. No result depends on it.
 MOST_CHUNK, LEAST_CHUNK = 2**20, 2**17
 
 _WORD = 2**64
@@ -46,8 +46,8 @@ class Run(NamedTuple):
 class Order:
     """The endless sequence of (source, occurrence) that named sources of given weights make.
 
-    Position ``n`` holds the ``j``-th row that its source gives (both from 0). In *every* prefix each
-    source is within its :meth:`certificate` (below 3.36 rows) of its weight's share, and after
+    Position ``n`` holds the ``j``-th row that its source gives (both from 0). In *every* prefix
+    each source is within its :meth:`certificate` (below 3.36 rows) of its weight's share, and after
     ``total`` positions each has given exactly its weight: rows to deliver are weights too. Neither
     a common factor of the weights nor the sequence of the sources in the call changes the order.
 
@@ -62,7 +62,7 @@ class Order:
 
     >>> order = Order(["coco_ift", "vision_flan"], [2, 1], seed=17)
     >>> [order.at(n) for n in range(3)]
-    [(1, 0), (0, 0), (0, 1)]
+    [(0, 0), (1, 0), (0, 1)]
     >>> order.counts(3_000_000_000)
     [2000000000, 1000000000]
     """
@@ -172,7 +172,7 @@ class Order:
         occurrences = np.empty(stop - start, dtype=np.int64)
         for source, first, places in self.runs(start, stop):
             sources[places] = source
-            occurrences[places] = np.arange(first, first + len(places))
+            occurrences[places] = np.arange(first, first + len(places), dtype=np.int64)
         return sources, occurrences
 
     def certificate(self) -> list[tuple[Fraction, Fraction]]:
@@ -188,8 +188,9 @@ class Order:
         errs by -e.
 
         *The path.* A node deals the integer count that it was dealt, so an error is passed on in
-        proportion and the node's own is added: count_i(n) - n·w_i is the sum, over the nodes v
-        from leaf i up to just below the root, of (w_i / w_v)·(±e_v). Each e_v at its end gives D, U.
+        proportion and the split's own is added: count_i(n) - n·w_i is the sum, over the nodes v
+        from leaf i up to just below the root, of (w_i / w_v)·(±e_v), where e_v is the error of the
+        split that deals to v. Taking each at its end gives D and U.
 
         *The constant.* |e_v| < 1. On the way up from leaf i, call the weights w_0 < w_1 < w_2 ….
         When Huffman's rule merged node k with a sibling, it took the two lightest, so what is
@@ -388,16 +389,18 @@ def _grow(
         key = hash_key("order", seed, label)
         split = _Split(small, large, (small_weight, large_weight), key)
         if -(-split.rows // split.share) >= 2**32:  # a stratum times a hash must fit 64 bits
-            rare = " and ".join(repr(name) for name in sorted(_leaf_names(small, names)))
+            rare = sorted(_leaf_names(small, names))
+            more = f" and {len(rare) - 3} more" if len(rare) > 3 else ""
             raise RecipeError(
-                f"source {rare} is too rare: less than one row in 2**32 of what it is mixed with",
+                f"source {', '.join(map(repr, rare[:3]))}{more} is too rare:"
+                " less than one row in 2**32 of what it is mixed with",
                 hint="give it a larger weight, or leave it out",
             )
-        for child in (small, large):
+        for child, is_small in ((small, True), (large, False)):
             if isinstance(child, _Split):
-                child.above = split, child is small
+                child.above = split, is_small
             else:
-                leaves[child] = split, child is small
+                leaves[child] = split, is_small
         name = min(small_name, large_name)
         heapq.heapreplace(heap, (small_weight + large_weight, name, label, split))
     return heap[0][3], leaves

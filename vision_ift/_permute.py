@@ -53,9 +53,9 @@ class Permutation:
 
     >>> few = Permutation("coco_ift", 5, seed=17)
     >>> few.slice(0, 10).tolist()
-    [4, 3, 1, 2, 0, 2, 3, 4, 0, 1]
+    [3, 1, 0, 2, 4, 1, 0, 3, 2, 4]
     >>> Permutation("coco_ift", 10**9, seed=17).row(3_000_000_000)
-    0
+    499229416
     """
 
     def __init__(self, name: str, size: int, *, seed: int) -> None:
@@ -200,6 +200,7 @@ def deal(
     >>> sorted(numbers[sources == 0].tolist())
     [0, 1, 2]
     """
+    assert len(permutations) == len(order.names), "one permutation a source"
     sources = np.empty(stop - start, dtype=np.int32)
     rows = np.empty(stop - start, dtype=np.int64)
     for source, first, places in order.runs(start, stop):

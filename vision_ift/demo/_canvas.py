@@ -121,9 +121,7 @@ class Pen:
             solid=solid,
         )
 
-    def bar(
-        self, points: Sequence[Point], width: float, fill: RGB, *, solid: bool = True
-    ) -> None:
+    def bar(self, points: Sequence[Point], width: float, fill: RGB, *, solid: bool = True) -> None:
         """A line of some width with round ends and joints."""
         for u, v in points:
             self.oval((u, v), (width / 2, width / 2), fill, solid=solid)
@@ -148,7 +146,9 @@ class Pen:
 
 def box_of(marks: Iterable[Mark]) -> Box:
     """(left, top, right, bottom) of the solid patches, in pixels."""
-    points = [point for mark in marks if isinstance(mark, Patch) and mark.solid for point in mark.points]
+    points = [
+        point for mark in marks if isinstance(mark, Patch) and mark.solid for point in mark.points
+    ]
     xs, ys = [x for x, _ in points], [y for _, y in points]
     return min(xs), min(ys), max(xs), max(ys)
 
@@ -161,10 +161,14 @@ def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
 def paint(marks: Iterable[Mark], width: int, height: int) -> Image.Image:
     """The picture of the marks, later ones over earlier ones."""
     large = Image.new("RGB", (width * _OVERSAMPLE, height * _OVERSAMPLE), (255, 255, 255))
-    brush = ImageDraw.Draw(large, "RGBA")
+    brush, glaze = ImageDraw.Draw(large), ImageDraw.Draw(large, "RGBA")
     for mark in marks:
         if isinstance(mark, Patch):
-            brush.polygon([(x * _OVERSAMPLE, y * _OVERSAMPLE) for x, y in mark.points], mark.fill)
+            corners = [part * _OVERSAMPLE for point in mark.points for part in point]
+            if mark.fill[3] == 255:
+                brush.polygon(corners, mark.fill[:3])
+            else:
+                glaze.polygon(corners, mark.fill)
             continue
         font = _font(max(6, round(mark.size * _OVERSAMPLE)))
         left, top, right, bottom = brush.textbbox((0, 0), mark.text, font=font)
@@ -188,10 +192,11 @@ def cover(grid: NDArray[np.uint8], points: Sequence[Point], owner: int) -> None:
     if top >= bottom or left >= right:
         return
     middles = np.arange(top, bottom)[:, None] + 0.5
-    next_xs, next_ys = np.roll(xs, -1), np.roll(ys, -1)
+    next_xs, next_ys = np.append(xs[1:], xs[0]), np.append(ys[1:], ys[0])
     row, edge = np.nonzero((ys <= middles) != (next_ys <= middles))
     along = (middles[row, 0] - ys[edge]) / (next_ys[edge] - ys[edge])
     crossing = np.ceil(xs[edge] + along * (next_xs[edge] - xs[edge]) - 0.5).astype(np.int64)
-    toggles = np.zeros((bottom - top, right - left + 1), dtype=np.int64)
-    np.add.at(toggles, (row, np.clip(crossing, left, right) - left), 1)
-    grid[top:bottom, left:right][np.cumsum(toggles, axis=1)[:, :-1] % 2 == 1] = owner
+    high, wide = bottom - top, right - left + 1
+    column = np.clip(crossing, left, right) - left
+    toggles = np.bincount(row * wide + column, minlength=high * wide).reshape(high, wide)
+    grid[top:bottom, left:right][np.cumsum(toggles, axis=1)[:, :-1] & 1 == 1] = owner

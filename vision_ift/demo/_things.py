@@ -62,14 +62,18 @@ def sports_ball(pen: Pen, look: Look) -> None:
         angles = [radians(90 + 72 * corner) for corner in range(5)]
         pen.poly([(0.19 * cos(a), 0.5 + 0.19 * sin(a)) for a in angles], INK)
         for a in angles:
-            pen.bar([(0.19 * cos(a), 0.5 + 0.19 * sin(a)), (0.36 * cos(a), 0.5 + 0.36 * sin(a))], 0.03, INK)
+            pen.bar(
+                [(0.19 * cos(a), 0.5 + 0.19 * sin(a)), (0.36 * cos(a), 0.5 + 0.36 * sin(a))],
+                0.03,
+                INK,
+            )
             edge = [(0.48 * cos(a + d), 0.5 + 0.48 * sin(a + d)) for d in (-0.3, 0.0, 0.3)]
             pen.poly([(0.34 * cos(a), 0.5 + 0.34 * sin(a)), *edge], INK)
         return
-    for left, right in ((-0.5, -0.2), (0.2, 0.5)):
-        pen.poly([*arc((0, 0.5), (left, 0.5), 90, -90), *arc((0, 0.5), (right, 0.5), -90, 90)], _WHITE)
-    for radii in ((-0.5, 0.5), (0.5, 0.5)):
-        pen.poly([*arc((0, 0.5), radii, 50, -50), *arc((0, 0.5), (radii[0] * 0.86, 0.45), -50, 50)], _WHITE)
+    for left, right in ((-0.31, -0.14), (0.14, 0.31)):
+        pen.poly(
+            [*arc((0, 0.5), (left, 0.5), 90, -90), *arc((0, 0.5), (right, 0.5), -90, 90)], _WHITE
+        )
     pen.oval((-0.16, 0.7), (0.1, 0.07), (255, 255, 255), alpha=110)
 
 
@@ -96,7 +100,14 @@ def kite(pen: Pen, look: Look) -> None:
 def bottle(pen: Pen, look: Look) -> None:
     """A bottle with a cork and a label."""
     pen.poly([(-0.045, 0.9), (-0.04, 1.0), (0.04, 1.0), (0.045, 0.9)], (196, 160, 112))
-    outline = [(-0.055, 0.92), (-0.055, 0.72), (-0.09, 0.64), (-0.15, 0.54), (-0.15, 0.03), (-0.12, 0.0)]
+    outline = [
+        (-0.055, 0.92),
+        (-0.055, 0.72),
+        (-0.09, 0.64),
+        (-0.15, 0.54),
+        (-0.15, 0.03),
+        (-0.12, 0.0),
+    ]
     pen.poly([*outline, *((-u, v) for u, v in reversed(outline))], look.colour)
     pen.poly([(-0.07, 0.93), (-0.07, 0.88), (0.07, 0.88), (0.07, 0.93)], shade(look.colour, -0.25))
     pen.poly([(-0.15, 0.16), (-0.15, 0.42), (0.15, 0.42), (0.15, 0.16)], (250, 240, 216))
@@ -109,7 +120,10 @@ def cup(pen: Pen, look: Look) -> None:
     """A mug with something hot in it."""
     handle = arc((0.4, 0.48), (0.24, 0.24), 80, -80, 8)
     pen.bar(handle, 0.085, shade(look.colour, -0.18))
-    pen.poly([(-0.43, 0.9), (-0.37, 0.06), (-0.32, 0.0), (0.32, 0.0), (0.37, 0.06), (0.43, 0.9)], look.colour)
+    pen.poly(
+        [(-0.43, 0.9), (-0.37, 0.06), (-0.32, 0.0), (0.32, 0.0), (0.37, 0.06), (0.43, 0.9)],
+        look.colour,
+    )
     pen.poly([(-0.36, 0.8), (-0.31, 0.1), (-0.22, 0.1), (-0.26, 0.8)], shade(look.colour, 0.4))
     pen.oval((0, 0.9), (0.43, 0.1), shade(look.colour, 0.3))
     pen.oval((0, 0.9), (0.36, 0.07), (98, 62, 40))
@@ -149,11 +163,22 @@ def potted_plant(pen: Pen, look: Look) -> None:
     """A plant in a pot; the pot has the colour."""
     leaf = COLOURS["green"]
     for place, (u, v, width) in enumerate(
-        ((-0.34, 0.66, 0.15), (0.34, 0.66, 0.15), (-0.19, 0.86, 0.15), (0.19, 0.86, 0.15), (0, 1.0, 0.15))
+        (
+            (-0.34, 0.66, 0.15),
+            (0.34, 0.66, 0.15),
+            (-0.19, 0.86, 0.15),
+            (0.19, 0.86, 0.15),
+            (0, 1.0, 0.15),
+        )
     ):
         middle = (u * 0.6, (v + 0.36) / 2)
         pen.soft(
-            [(0, 0.3), (middle[0] - width, middle[1]), (u, v + 0.06), (middle[0] + width, middle[1])],
+            [
+                (0, 0.3),
+                (middle[0] - width, middle[1]),
+                (u, v + 0.06),
+                (middle[0] + width, middle[1]),
+            ],
             shade(leaf, (-0.22, -0.14, -0.05, 0.06, 0.16)[place]),
         )
         pen.bar([(0, 0.34), (u * 0.85, v * 0.92)], 0.012, shade(leaf, -0.35))

@@ -1,0 +1,424 @@
+"""The command line: ``vision-ift VERB``, one verb a step of the path.
+
+Results go to stdout, everything else to stderr. Every command takes ``--json`` and then prints one
+object; exit codes are those of ``_errors.py``.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import types
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vision_ift import _registry
+from vision_ift._console import finish, note, say, show_json, show_table, watched
+from vision_ift._errors import UsageError
+
+app = typer.Typer(
+    name="vision-ift",
+    help="The data layer of visual instruction tuning: build, mix, export and load conversations.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where the authors' files lie [default: VISION_IFT_ROOT or ~/.cache/vision_ift/sources]"
+    ),
+]
+Tables = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where tables are kept [default: VISION_IFT_TABLES or ~/.cache/vision_ift/tables]"
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Jobs = Annotated[int, typer.Option(help="Processes.", min=1, max=1024)]
+Strict = Annotated[bool, typer.Option(help="Stop at the first record that breaks a rule.")]
+AllowMissing = Annotated[
+    bool,
+    typer.Option("--allow-missing", help="Leave out sources whose files are not there."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be written; write nothing.")
+]
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped name or a YAML file.")]
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the versions that decide bytes.")
+    ] = False,
+) -> None:
+    if show_version:
+        parts = ("vision_ift", "datasets", "pyarrow", "pillow", "webdataset", "duckdb", "numpy")
+        say("\n".join(f"{part} {version(part)}" for part in parts))
+        raise typer.Exit
+
+
+@app.command()
+def sources(as_json: Json = False) -> None:
+    """List the sources and the shipped recipes.
+
+    Examples: vision-ift sources; vision-ift sources --json
+    """
+    from vision_ift._recipe import Recipe, shipped
+
+    builders = [_registry.find(name) for name in _registry.names()]
+    recipes = [Recipe.read(name) for name in shipped()]
+    if as_json:
+        show_json(
+            {
+                "sources": [
+                    {
+                        "name": one.name,
+                        "title": one.title,
+                        "homepage": one.homepage,
+                        "license": one.license,
+                        "languages": list(one.languages),
+                        "options": {
+                            key: str(value.default) for key, value in one.parameters().items()
+                        },
+                    }
+                    for one in builders
+                ],
+                "recipes": [{"name": one.name, "description": one.description} for one in recipes],
+            }
+        )
+        return
+    show_table(
+        ("source", "what it is", "licence"),
+        [(one.name, one.title, one.license) for one in builders],
+    )
+    say("")
+    show_table(("recipe", "what it mixes"), [(one.name, one.description) for one in recipes])
+
+
+@app.command()
+def build(
+    source: Annotated[str, typer.Argument(help="The source's name.")],
+    root: Root = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write.")] = None,
+    tables: Tables = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the source.")
+    ] = None,
+    jobs: Jobs = 1,
+    strict: Strict = False,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Build a source's table: Parquet with pictures by reference, and build.json.
+
+    Examples: vision-ift build coco_ift --root ~/data --out table;
+    vision-ift build coco_ift --root ~/data --out table --option rounds=single --json
+    """
+    from vision_ift._build import build as build_table
+    from vision_ift._build import describe_inputs
+
+    options = _pairs(option or [])
+    if dry_run:
+        found = describe_inputs(source, root=root, options=options)
+        _show_inputs(source, found, as_json=as_json)
+        return
+    with watched() as progress:
+        table = build_table(
+            source,
+            root=root,
+            out=out,
+            tables=tables,
+            options=options,
+            strict=strict,
+            jobs=jobs,
+            progress=progress,
+        )
+    report = table.report
+    if as_json:
+        show_json(
+            {
+                "source": source,
+                "rows": report.rows,
+                "images": report.images,
+                "unique_images": report.unique_images,
+                "splits": report.splits,
+                "dropped": report.dropped,
+                "dropped_first": report.dropped_first,
+                "absent": report.absent,
+                "digest": report.digest,
+                "out": str(table.path),
+            }
+        )
+        return
+    say(f"{source}: {report.rows:,} rows, {report.images:,} images shown in {table.path}")
+    if report.splits:
+        say("splits: " + ", ".join(f"{name} {count:,}" for name, count in report.splits.items()))
+    if report.dropped:
+        show_table(
+            ("dropped", "records#", "the first"),
+            [
+                (reason, count, _first(report.dropped_first.get(reason, [])))
+                for reason, count in report.dropped.items()
+            ],
+        )
+    if report.absent:
+        note(f"absent: {', '.join(one['name'] for one in report.absent)}")
+
+
+def _pairs(given: list[str]) -> dict[str, str]:
+    pairs = {}
+    for one in given:
+        key, mark, value = one.partition("=")
+        if not mark or not key:
+            raise UsageError(f"--option {one}", hint="write --option key=value")
+        if key in pairs:
+            raise UsageError(f"--option {key} is given twice", hint="keep one")
+        pairs[key] = value
+    return pairs
+
+
+def _first(named: list[dict[str, str]]) -> str:
+    if not named:
+        return ""
+    one = named[0]
+    return ", ".join(part for part in (one["file"], one["record"], one["detail"]) if part)
+
+
+def _show_inputs(source: str, found: dict[str, int], *, as_json: bool) -> None:
+    if as_json:
+        show_json({"source": source, "dry_run": True, "inputs": found})
+        return
+    show_table(
+        ("would read", "bytes#"),
+        [(name, size if size >= 0 else "folder") for name, size in found.items()],
+    )
+
+
+@app.command()
+def plan(
+    recipe: RecipeName,
+    root: Root = None,
+    tables: Tables = None,
+    total: Annotated[int | None, typer.Option(help="Conversations to deliver.", min=1)] = None,
+    allow_missing: AllowMissing = False,
+    strict: Strict = False,
+    jobs: Jobs = 1,
+    lock: Annotated[Path | None, typer.Option(help="Write the plan's lock (JSON) here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a recipe delivers: asked and delivered counts, repeats, licences.
+
+    Examples: vision-ift plan coco_mix --root ~/data; vision-ift plan my.yaml --root ~/data --json
+    """
+    from vision_ift._disk import write_file
+    from vision_ift._plan import plan as make_plan
+    from vision_ift._summary import summarise
+
+    with watched() as progress:
+        made = make_plan(
+            recipe,
+            root=root,
+            tables=tables,
+            total=total,
+            allow_missing=allow_missing,
+            strict=strict,
+            jobs=jobs,
+            progress=progress,
+        )
+    if lock is not None:
+        import json
+
+        write_file(lock, (json.dumps(made.lock(), indent=1, sort_keys=True) + "\n").encode())
+    summary = summarise(made)
+    if as_json:
+        show_json(summary)
+        return
+    _show_plan(summary)
+
+
+def _show_plan(summary: dict[str, Any]) -> None:
+    say(f"{summary['name']}: {summary['rows']:,} rows, {summary['images']:,} images", style="bold")
+    show_table(
+        ("part", "has#", "asked#", "delivered#", "times#", "distinct#", "images#", "licence"),
+        [
+            (
+                part["name"],
+                part["available"],
+                part["asked"],
+                part["delivered"],
+                f"{part['repeats']:.2f}",
+                part["unique"],
+                part["images"],
+                part["license"],
+            )
+            for part in summary["sources"]
+        ],
+    )
+    say(
+        f"every prefix is within {summary['certificate']:.2f} rows of its shares; "
+        f"digest {summary['plan_digest']}"
+    )
+    for warning in summary["warnings"]:
+        note(warning)
+
+
+@app.command()
+def export(
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    root: Root = None,
+    tables: Tables = None,
+    total: Annotated[int | None, typer.Option(help="Conversations to deliver.", min=1)] = None,
+    shard_bytes: Annotated[int, typer.Option(help="Bytes of a shard, about.", min=1)] = 500_000_000,
+    jobs: Jobs = 1,
+    allow_missing: AllowMissing = False,
+    strict: Strict = False,
+    text: Annotated[bool, typer.Option(help="Write the flat text beside the JSON.")] = True,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Write a recipe as WebDataset shards; run it again to go on after a stop.
+
+    Examples: vision-ift export coco_mix --root ~/data --out shards;
+    vision-ift export my.yaml --root ~/data --out shards --total 100000 --jobs 8
+    """
+    from vision_ift._export import export as write_shards
+    from vision_ift._plan import plan as make_plan
+    from vision_ift._summary import summarise
+
+    with watched() as progress:
+        made = make_plan(
+            recipe,
+            root=root,
+            tables=tables,
+            total=total,
+            allow_missing=allow_missing,
+            strict=strict,
+            jobs=jobs,
+            progress=progress,
+        )
+        if not dry_run:
+            report = write_shards(
+                made,
+                out=out,
+                shard_bytes=shard_bytes,
+                jobs=jobs,
+                strict=strict,
+                text=text,
+                progress=progress,
+            )
+    summary = summarise(made)
+    if dry_run:
+        show_json({**summary, "dry_run": True, "out": str(out)}) if as_json else _show_plan(summary)
+        return
+    written: dict[str, Any] = report.as_dict()
+    if as_json:
+        show_json(
+            {
+                **written,
+                "sources": summary["sources"],
+                "missing": summary["missing"],
+                "warnings": summary["warnings"],
+            }
+        )
+        return
+    _show_plan(summary)
+    say(
+        f"wrote {written['rows']:,} rows and {written['images']:,} images in "
+        f"{written['shards']:,} shards, {written['bytes']:,} bytes: {out}"
+    )
+    for reason, count in written["dropped"].items():
+        note(f"dropped {count:,}: {reason}")
+
+
+@app.command()
+def prepare(
+    name: Annotated[str, typer.Argument(help="A source or a shipped recipe.")],
+    root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Fill the cache of `datasets`, so that load_dataset("vision_ift", NAME) works with no import.
+
+    Example: vision-ift prepare coco_mix --root ~/data
+    """
+    from vision_ift._hf import prepare as fill
+
+    path = fill(name, root=root)
+    if as_json:
+        show_json({"name": name, "cache": str(path)})
+    else:
+        say(f'load_dataset("vision_ift", "{name}") now reads {path}')
+
+
+@app.command()
+def fetch(
+    source: Annotated[str, typer.Argument(help="The source's name.")],
+    root: Root = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Bring a source's files from the Hub, or say where they come from.
+
+    Examples: vision-ift fetch vision_flan --root ~/data; vision-ift fetch coco_ift --dry-run
+    """
+    from vision_ift._build import default_root
+    from vision_ift._fetch import fetch as bring
+
+    lines = bring(source, root=root if root is not None else default_root(), dry_run=dry_run)
+    if as_json:
+        show_json({"source": source, "dry_run": dry_run, "lines": lines})
+    else:
+        say("\n".join(lines))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="The folder to write.")] = Path("demo"),
+    jobs: Jobs = 1,
+    as_json: Json = False,
+) -> None:
+    """Draw a small root with true annotations, then build, plan, export and load coco_mix.
+
+    Example: vision-ift demo
+    """
+    from vision_ift._tour import tour
+
+    with watched() as progress:
+        made = tour(folder, jobs=jobs, progress=progress)
+    if as_json:
+        show_json(made)
+        return
+    show_table(("step", "what was made", "seconds#"), made["steps"])
+    say("")
+    say("Next:", style="bold")
+    for line in made["next"]:
+        say(f"  {line}")
+
+
+def _stop(number: int, _: types.FrameType | None) -> None:
+    """End on SIGTERM as on Ctrl-C, so that temporary files are removed."""
+    sys.exit(128 + number)
+
+
+def main() -> None:
+    """Run the command line; every error that is ours ends in its own exit code."""
+    signal.signal(signal.SIGTERM, _stop)
+    as_json = "--json" in sys.argv
+    try:
+        app(standalone_mode=True)
+    except Exception as error:  # noqa: BLE001 - the outermost place: says so and ends
+        finish(error, as_json=as_json)
+    except KeyboardInterrupt as error:
+        finish(error, as_json=as_json)
+
+
+if __name__ == "__main__":
+    main()
