@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from tests import birds
 from tests.rows import MakeTable, table_of
+from vision_ift import _registry
 from vision_ift._conversation import Conversation
 from vision_ift._table import Table
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# A slow machine is no fault of a test.
+settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any")
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of another package that brings the source ``birds``, installed."""
+
+    def forget() -> None:
+        _registry._modules.cache_clear()
+        _registry.find.cache_clear()
+        sys.modules.pop("vision_ift._hf_builder", None)  # lists the sources when it is imported
+
+    folder = tmp_path_factory.mktemp("others")
+    birds.install(folder)
+    sys.path.insert(0, str(folder))
+    forget()
+    yield folder
+    sys.path.remove(str(folder))
+    forget()
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vision_ift._hf import watch
+
 if TYPE_CHECKING:
     from vision_ift._build import build
     from vision_ift._builder import Absent, Batch, Builder, Dropped
@@ -80,3 +82,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+watch()

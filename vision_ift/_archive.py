@@ -149,7 +149,7 @@ def _opened(path: str, inode: int, size: int, modified_ns: int) -> Archive:  # n
 
 
 def archive_of(path: str) -> Archive:
-    """Give the archive at ``path``, its directory read once a process while the file is the same."""
+    """Give the archive at ``path``, read once a process for as long as the file is the same."""
     try:
         status = os.stat(path)  # noqa: PTH116 - a hot path
     except OSError as error:
@@ -160,6 +160,9 @@ def archive_of(path: str) -> Archive:
 class ArchiveFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec ships no types
     """The fsspec face of ``vift://archive!/member``, found through the group ``fsspec.specs``.
 
+    The archive's path is absolute here (see :func:`vision_ift._images.absolute`); `datasets` makes
+    two slashes of the three that such a reference has, so both mean the same.
+
     >>> import fsspec
     >>> fsspec.get_filesystem_class("vift").protocol
     'vift'
@@ -169,7 +172,7 @@ class ArchiveFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec shi
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
-        return path.removeprefix(SCHEME)
+        return "/" + path.removeprefix(SCHEME).lstrip("/")
 
     def _split(self, path: str) -> tuple[Archive, str]:
         archive, mark, member = self._strip_protocol(path).partition("!/")

@@ -33,7 +33,7 @@ FIRST = 10
 Progress = Callable[[str, int, int], None]
 
 
-def silent(what: str, done: int, total: int) -> None:  # noqa: ARG001 - a Progress that says nothing
+def silent(what: str, done: int, total: int) -> None:
     """Say nothing."""
 
 
@@ -132,11 +132,23 @@ def describe_inputs(
     root: Path | str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, int]:
-    """List the files that :func:`build` would read: path relative to ROOT to bytes (folders: -1)."""
+    """List the files that :func:`build` would read: path under ROOT to bytes (folders: -1)."""
     builder = _registry.find(source)
     where = Path(root) if root is not None else default_root()
     found = _inputs(builder, where, builder.options(dict(options or {})))
     return {name: size for name, size, _ in found}
+
+
+def fingerprint(source: str, *, root: Path | str, options: Mapping[str, Any] | None = None) -> str:
+    """Digest, without building it, of all that decides a table's rows: files, options, code.
+
+    Raises:
+        UnknownNameError: No such source or option.
+        MissingInputError: None of the source's files lie under ``root``.
+    """
+    builder = _registry.find(source)
+    checked = builder.options(dict(options or {}))
+    return _fingerprint(builder, checked, _inputs(builder, Path(root), checked))
 
 
 def _failed(table: Table) -> bool:
@@ -223,7 +235,9 @@ def _write(
                 splits[value["values"]] = splits.get(value["values"], 0) + value["counts"]
             shown = kept.rows.column("images").flatten().field("path")
             images += len(shown)
-            references.update(xxhash.xxh3_64_digest(path) for path in pc.unique(shown).to_pylist())
+            references.update(
+                xxhash.xxh3_64_digest(path.encode()) for path in pc.unique(shown).to_pylist()
+            )
         progress(f"build {builder.name}", rows, 0)
     digest = writer.close()
     return BuildReport(

@@ -31,7 +31,8 @@ app = typer.Typer(
 Root = Annotated[
     Path | None,
     typer.Option(
-        help="Where the authors' files lie [default: VISION_IFT_ROOT or ~/.cache/vision_ift/sources]"
+        help="Where the authors' files lie "
+        "[default: VISION_IFT_ROOT or ~/.cache/vision_ift/sources]"
     ),
 ]
 Tables = Annotated[
@@ -389,7 +390,7 @@ def demo(
 
     Example: vision-ift demo
     """
-    from vision_ift._tour import tour
+    from vision_ift.demo._tour import tour
 
     with watched() as progress:
         made = tour(folder, jobs=jobs, progress=progress)

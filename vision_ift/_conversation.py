@@ -44,7 +44,7 @@ _TEXT = {"dtype": "string", "_type": "Value"}
 #: ours decodes its pictures when `datasets` opens it.
 FEATURES_JSON: dict[str, Any] = {
     "id": _TEXT,
-    "images": {"feature": {"_type": "Image"}, "_type": "List"},
+    "images": {"feature": {"mode": "RGB", "_type": "Image"}, "_type": "List"},
     "image_paths": {"feature": _TEXT, "_type": "List"},
     "split": _TEXT,
     "messages": {

@@ -10,6 +10,7 @@
     │   └── DiskError                      74   the disk failed or is full
     ├── LockedError                        75   somebody else is writing there
     ├── IntegrityError                     76   bytes that are not what was recorded
+    ├── ServiceError                       69   a service on the network does not answer
     └── MissingExtraError (ImportError)    69   an optional dependency is not installed
 
 ``str(error)`` is the whole message; ``code`` is a stable word for scripts, ``hint`` says what to
@@ -199,6 +200,13 @@ class IntegrityError(VisionIFTError):
 
     code = "integrity"
     exit_code = 76
+
+
+class ServiceError(VisionIFTError):
+    """A service on the network does not answer, or refuses."""
+
+    code = "service"
+    exit_code = 69
 
 
 class MissingExtraError(VisionIFTError, ImportError):

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import os
 import sys
+import time
 import warnings
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -31,8 +30,7 @@ SURFACE: dict[tuple[str, str], tuple[str, ...]] = {
     ("datasets.load", "dataset_module_factory"): ("path", "revision", "data_dir", "data_files"),
     ("datasets.inspect", "dataset_module_factory"): ("path", "revision", "data_dir", "data_files"),
     ("datasets.load", "DatasetModule"): ("module_path", "hash", "builder_kwargs"),
-    ("datasets.builder", "ArrowBasedBuilder"): ("cache_dir", "dataset_name", "config_name", "hash")
-    + ("data_dir", "data_files", "features"),
+    ("datasets.builder", "ArrowBasedBuilder"): ("cache_dir", "dataset_name", "config_name", "hash"),
 }
 
 
@@ -44,7 +42,7 @@ def watch() -> None:
         sys.meta_path.insert(0, _Watcher())
 
 
-class _Watcher(MetaPathFinder):
+class _Watcher:
     """Finds exactly ``datasets``, where the other finders find it, and installs after its import.
 
     It stays until that import has succeeded: others ask where `datasets` is and never import it.
@@ -72,7 +70,7 @@ class _Watcher(MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             original(module)
-            loader.exec_module = original  # type: ignore[method-assign]
+            del loader.exec_module
             if self in sys.meta_path:
                 sys.meta_path.remove(self)
             install()
@@ -95,11 +93,12 @@ def install() -> None:
             stacklevel=2,
         )
         return
-    load = importlib.import_module("datasets.load")
+    load: Any = importlib.import_module("datasets.load")
+    look: Any = importlib.import_module("datasets.inspect")  # holds a reference of its own
     original = load.dataset_module_factory
     if getattr(original, "__vision_ift__", False):
         return
-    signature = inspect.signature(original)
+    signature = _signature(original)
 
     @functools.wraps(original)
     def factory(*args: Any, **kwargs: Any) -> Any:
@@ -112,7 +111,13 @@ def install() -> None:
 
     factory.__vision_ift__ = True  # type: ignore[attr-defined]
     load.dataset_module_factory = factory
-    importlib.import_module("datasets.inspect").dataset_module_factory = factory
+    look.dataset_module_factory = factory
+
+
+def _signature(function: Any) -> Any:
+    import inspect  # a third of what importing this package would cost
+
+    return inspect.signature(function)
 
 
 def _refuse(given: dict[str, Any]) -> None:
@@ -138,7 +143,7 @@ def unexpected() -> list[str]:
     for (module, name), wanted in SURFACE.items():
         try:
             value = getattr(importlib.import_module(module), name)
-            parameters = inspect.signature(value).parameters
+            parameters = _signature(value).parameters
         except (ImportError, AttributeError, TypeError, ValueError) as error:
             problems.append(f"{module}.{name}: {error}")
             continue
@@ -179,5 +184,8 @@ def prepare(name: str, *, root: Path | str | None = None) -> Path:
     builder = VisionIFT(dataset_name=NAME, config_name=name, root=root)
     builder.download_and_prepare()
     folder = Path(builder.cache_dir)
-    os.utime(folder)  # of several, `datasets` takes the one with the latest time
+    # Of several, `datasets` takes the folder with the latest time; two may fall in one clock tick.
+    latest = max(other.stat().st_mtime_ns for other in folder.parent.parent.glob("*/*"))
+    now = max(time.time_ns(), latest + 1_000_000)
+    os.utime(folder, ns=(now, now))
     return folder

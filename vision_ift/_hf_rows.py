@@ -146,6 +146,7 @@ class Request:
         """
         if self.source is not None:
             return self._source_splits(progress)
+        assert self.recipe is not None
         planned = plan(
             self.recipe,
             root=self.root,

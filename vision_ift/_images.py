@@ -141,6 +141,22 @@ class Images:
             return archive_of(str(self.root / archive)).read(member, quoted=True)
         return read_file(self.root / reference)
 
+    def size(self, reference: str) -> int:
+        """Give a picture's size in bytes, as its folder or archive states it.
+
+        Raises:
+            MissingInputError: There is no such file or member.
+        """
+        if reference.startswith(SCHEME):
+            archive, _, member = reference.removeprefix(SCHEME).partition("!/")
+            return archive_of(str(self.root / archive)).size(member, quoted=True)
+        try:
+            return os.stat(self.root / reference).st_size  # noqa: PTH116 - a hot path
+        except OSError as error:
+            raise MissingInputError(
+                f"picture {self.root / reference} cannot be opened: {error.strerror}"
+            ) from None
+
 
 def absolute(reference: str, root: str) -> str:
     """Make a table's reference absolute: ``/ROOT/a.jpg`` or ``vift:///ROOT/a.zip!/member``."""
@@ -162,8 +178,8 @@ def read_file(path: Path) -> bytes:
         raise MissingInputError(
             f"picture {path} cannot be opened: {error.strerror}", hint="build the table again"
         ) from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise MissingInputError(f"picture {path} is not a regular file")
         if status.st_size > MAX_IMAGE_BYTES:
@@ -172,7 +188,10 @@ def read_file(path: Path) -> bytes:
                 "read",
                 reason="bad_image",
             )
-        return file.read()
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def image_format(data: bytes) -> str | None:

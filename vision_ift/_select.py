@@ -49,6 +49,7 @@ _CLASSES = {
     "CONSTANT",
     "FUNCTION",
     "OPERATOR",
+    "TYPE",
 }
 
 
@@ -213,7 +214,7 @@ class _Condition:
         """Say for each row whether the condition is true (unknown counts as false)."""
         self._connection.register("conversations", rows)
         try:
-            result = self._connection.execute(self._sql).to_arrow_table()
+            result = self._connection.sql(self._sql).to_arrow_table()
         except duckdb.Error as error:
             raise self._error(f"fails: {str(error).splitlines()[0]}") from None
         keep = result.column("keep")

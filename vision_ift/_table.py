@@ -97,6 +97,9 @@ class Table:
     def __len__(self) -> int:
         return self.report.rows
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Table, (self.path,)  # another process maps the rows itself
+
     @property
     def source(self) -> str:
         """The source's name."""
@@ -114,6 +117,15 @@ class Table:
                 for group in range(file.num_row_groups):
                     rows = file.read_row_group(group, columns=columns, use_threads=False)
                     yield from rows.combine_chunks().to_batches()
+
+    def group(self, number: int) -> pa.RecordBatch:
+        """Give one row group: the rows from ``number * GROUP_ROWS`` on."""
+        part, group = divmod(number, PART_GROUPS)
+        with pq.ParquetFile(
+            self.path / self.report.parts[part], page_checksum_verification=True
+        ) as file:
+            (rows,) = file.read_row_group(group, use_threads=False).combine_chunks().to_batches()
+        return rows
 
     def take(self, rows: NDArray[np.int64]) -> pa.Table:
         """Give the rows of these numbers, in this order; a row may be asked for twice.

@@ -15,6 +15,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLStreamError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
 from vision_ift._errors import RecipeError
@@ -70,19 +71,26 @@ def read_yaml(text: str, *, file: str = "") -> Node:
         raise RecipeError(f"{len(text):,} characters are too many", file=file)
     yaml = YAML(typ="safe", pure=True)
     try:
+        depth = 0
         for event in yaml.parse(text):
-            if getattr(event, "anchor", None) is not None:
-                mark = event.start_mark
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > MAX_DEPTH:
                 raise RecipeError(
-                    "anchors and aliases (& and *) are not taken",
-                    hint="write the value out",
+                    f"nested deeper than {MAX_DEPTH} levels",
                     file=file,
-                    line=mark.line + 1,
-                    column=mark.column + 1,
+                    line=event.start_mark.line + 1,
+                    column=event.start_mark.column + 1,
                 )
+            for word, what in (("anchor", "anchors and aliases (& and *)"), ("tag", "tags (!)")):
+                if getattr(event, word, None) is not None:
+                    raise RecipeError(
+                        f"{what} are not taken",
+                        hint="write the plain value",
+                        file=file,
+                        line=event.start_mark.line + 1,
+                        column=event.start_mark.column + 1,
+                    )
         root = YAML(typ="safe", pure=True).compose(text)
-    except RecursionError:
-        raise RecipeError(f"nested deeper than {MAX_DEPTH} levels", file=file) from None
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise RecipeError(
@@ -95,10 +103,10 @@ def read_yaml(text: str, *, file: str = "") -> Node:
         raise RecipeError(f"not YAML: {str(error).splitlines()[0]}", file=file) from None
     if root is None:
         raise RecipeError("the file is empty", file=file)
-    return _node(root, file, 1)
+    return _node(root, file)
 
 
-def _node(node: Any, file: str, depth: int) -> Node:
+def _node(node: Any, file: str) -> Node:
     line, column = node.start_mark.line + 1, node.start_mark.column + 1
 
     def refuse(message: str, *, hint: str = "", at: Any = node) -> RecipeError:
@@ -107,16 +115,12 @@ def _node(node: Any, file: str, depth: int) -> Node:
             message, hint=hint, file=file, line=mark.line + 1, column=mark.column + 1
         )
 
-    if depth > MAX_DEPTH:
-        raise refuse(f"nested deeper than {MAX_DEPTH} levels")
-    if not str(node.tag).startswith("tag:yaml.org,2002:"):
-        raise refuse(f"the tag {node.tag} is not taken")
     keys: dict[str, tuple[int, int]] = {}
     value: Any
     if isinstance(node, ScalarNode):
         value = node.value if node.style is not None else _plain(node.value, refuse)
     elif isinstance(node, SequenceNode):
-        value = [_node(child, file, depth + 1) for child in node.value]
+        value = [_node(child, file) for child in node.value]
     elif isinstance(node, MappingNode):
         value = {}
         for key, child in node.value:
@@ -130,7 +134,7 @@ def _node(node: Any, file: str, depth: int) -> Node:
                     at=key,
                 )
             keys[name] = (key.start_mark.line + 1, key.start_mark.column + 1)
-            value[name] = _node(child, file, depth + 1)
+            value[name] = _node(child, file)
     else:  # pragma: no cover - compose gives no other kind
         raise refuse("not a value")
     return Node(value, file, line, column, keys)

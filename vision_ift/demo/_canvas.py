@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from math import cos, hypot, radians, sin
+from math import atan2, ceil, cos, pi, radians, sin
 from typing import NamedTuple
 
 import numpy as np
@@ -123,21 +123,14 @@ class Pen:
 
     def bar(self, points: Sequence[Point], width: float, fill: RGB, *, solid: bool = True) -> None:
         """A line of some width with round ends and joints."""
-        for u, v in points:
-            self.oval((u, v), (width / 2, width / 2), fill, solid=solid)
+        radius = width / 2
+        steps = 4 if radius * self.scale < 4 else 7
         for (a, b), (c, d) in zip(points, points[1:], strict=False):
-            length = hypot(c - a, d - b) or 1.0
-            across, along = -(d - b) / length * width / 2, (c - a) / length * width / 2
-            self.poly(
-                [
-                    (a + across, b + along),
-                    (c + across, d + along),
-                    (c - across, d - along),
-                    (a - across, b - along),
-                ],
-                fill,
-                solid=solid,
-            )
+            ahead = atan2(d - b, c - a)
+            turns = [ahead - pi / 2 + pi * step / steps for step in range(steps + 1)]
+            far = [(c + radius * cos(turn), d + radius * sin(turn)) for turn in turns]
+            near = [(a - radius * cos(turn), b - radius * sin(turn)) for turn in turns]
+            self.poly([*far, *near], fill, solid=solid)
 
     def word(self, text: str, middle: Point, height: float, fill: RGB) -> None:
         """Text around a point; never mirrored."""
@@ -184,19 +177,19 @@ def paint(marks: Iterable[Mark], width: int, height: int) -> Image.Image:
 def cover(grid: NDArray[np.uint8], points: Sequence[Point], owner: int) -> None:
     """Give every pixel whose middle lies inside the polygon (even-odd rule) to the owner."""
     rows, columns = grid.shape
-    xs, ys = np.array(points).T
-    top = max(0, int(np.ceil(ys.min() - 0.5)))
-    bottom = min(rows, int(np.ceil(ys.max() - 0.5)))
-    left = min(columns, max(0, int(np.ceil(xs.min() - 0.5))))
-    right = min(columns, max(0, int(np.ceil(xs.max() - 0.5))))
-    if top >= bottom or left >= right:
+    xs, ys = np.array((*points, points[0])).T
+    left, right = (min(columns, max(0, ceil(edge - 0.5))) for edge in (xs.min(), xs.max()))
+    top, bottom = (min(rows, max(0, ceil(edge - 0.5))) for edge in (ys.min(), ys.max()))
+    part = grid[top:bottom, left:right]
+    if (part == owner).all():  # nothing to do, or outside the grid
         return
-    middles = np.arange(top, bottom)[:, None] + 0.5
-    next_xs, next_ys = np.append(xs[1:], xs[0]), np.append(ys[1:], ys[0])
-    row, edge = np.nonzero((ys <= middles) != (next_ys <= middles))
-    along = (middles[row, 0] - ys[edge]) / (next_ys[edge] - ys[edge])
-    crossing = np.ceil(xs[edge] + along * (next_xs[edge] - xs[edge]) - 0.5).astype(np.int64)
-    high, wide = bottom - top, right - left + 1
-    column = np.clip(crossing, left, right) - left
-    toggles = np.bincount(row * wide + column, minlength=high * wide).reshape(high, wide)
-    grid[top:bottom, left:right][np.cumsum(toggles, axis=1)[:, :-1] & 1 == 1] = owner
+    middles = np.arange(top + 0.5, bottom)
+    below = ys <= middles[:, None]
+    row, edge = np.nonzero(below[:, :-1] != below[:, 1:])
+    slope = (xs[1:] - xs[:-1])[edge] / (ys[1:] - ys[:-1])[edge]
+    crossing = np.ceil(xs[edge] + (middles[row] - ys[edge]) * slope - (left + 0.5)).astype(np.int64)
+    wide = right - left + 1
+    column = np.minimum(np.maximum(crossing, 0), wide - 1)
+    toggles = np.bincount(row * wide + column, minlength=(bottom - top) * wide)
+    inside = np.cumsum(toggles.reshape(bottom - top, wide)[:, :-1], axis=1) & 1
+    part[inside == 1] = owner

@@ -330,8 +330,10 @@ class _Stage:
             min(float(self.height), bottom),
         )
         marks, joints = tuple(pen.marks), tuple(pen.joints)
+        held = zone == "hand" and name == "umbrella"
+        stands = self.things[-1].foot if held else (x, foot)  # as near as the one who holds it
         self.things.append(
-            Thing(name, colour, zone, (x, foot), box, marks, joints, doing, text, detail)
+            Thing(name, colour, zone, stands, box, marks, joints, doing, text, detail)
         )
 
     def crowd(self, name: str) -> None:

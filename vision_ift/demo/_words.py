@@ -10,7 +10,14 @@ from vision_ift.demo._scene import Scene, Thing
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _IRREGULAR = {"person": "people", "bus": "buses", "sports ball": "balls", "bench": "benches"}
 _CROWDS = {"person": "a crowd of people", "bird": "a flock of birds", "orange": "a pile of oranges"}
-_ONE_COLOR = {"person", "stop sign", "traffic light", "banana", "orange"}  # no color worth saying
+_ONE_COLOR = {
+    "person",
+    "stop sign",
+    "traffic light",
+    "banana",
+    "orange",
+    "potted plant",
+}  # no color worth saying
 _IN = {
     "park": ("in a park", "on the grass", "on a green lawn"),
     "beach": ("on a beach", "by the sea", "at the seaside"),
@@ -156,8 +163,6 @@ def when(scene: Scene, choices: Choices, *name: object) -> str:
 
 def place_of(scene: Scene, thing: Thing) -> str:
     """Where in the scene a thing is: ``in the sky``, ``on the sand`` …"""
-    if thing.zone == "ground" and scene.place == "park" and thing.crowd:
-        return "on the grass"
     special = {
         "sky": "in the sky",
         "water": "on the sea",
@@ -167,6 +172,8 @@ def place_of(scene: Scene, thing: Thing) -> str:
     special |= {"wall": "on the wall"}
     if thing.crowd and thing.name == "bird":
         return "in the sky"
+    if thing.name == "person" and scene.place == "room":
+        return "in the room"
     return special.get(thing.zone, _GROUND[scene.place])
 
 
@@ -253,7 +260,7 @@ def captions(scene: Scene, choices: Choices) -> list[str]:
         bare = a(f"empty {place.split(' ', 1)[1]}")
         return [
             sentence(bare + when(scene, choices, 0)),
-            sentence(f"there is nobody {where(scene, choices, 1)}{when(scene, choices, 1)}"),
+            sentence(f"there is nobody in this picture of {place}"),
             sentence(f"a quiet view of {SCENERY[scene.place]}"),
             sentence(f"a drawing of {place} with nothing but {SCENERY[scene.place]}"),
             sentence(f"{place} without people or animals{when(scene, choices, 4)}"),
@@ -313,5 +320,7 @@ def paragraph(scene: Scene, choices: Choices) -> str:
     ]
     if scene.sign:
         parts.append(sentence(f'a sign above a shop says "{scene.sign}"'))
-    parts.append(sentence(f"around it one sees {SCENERY[scene.place]}"))
+    if not names:
+        parts.append("There are no people and no animals in it.")
+    parts.append(sentence(f"{SCENERY[scene.place]} make up the rest of the picture"))
     return " ".join(parts)

@@ -1,0 +1,188 @@
+"""Reads other people's JSON record by record, so that one bad record costs one record.
+
+The document is walked once to find where each record begins and ends (which also proves that it is
+JSON); each record is then decoded into a typed struct on its own. Memory holds one decoded record,
+not the file.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import ijson
+import msgspec
+
+from vision_ift import Dropped
+
+T = TypeVar("T")
+
+#: COCO writes a picture's id with twelve digits.
+ImageId = Annotated[int, msgspec.Meta(ge=0, lt=10**12)]
+#: Ids that another program (or a 64-bit column) can hold exactly.
+NumberId = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+#: The longest question, answer or explanation that is taken.
+Text = Annotated[str, msgspec.Meta(max_length=100_000)]
+Word = Annotated[str, msgspec.Meta(max_length=1_000)]
+
+_FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BYTE = re.compile(r"\(byte (\d+)\)")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class Unreadable(Exception):  # noqa: N818 - it never leaves this source
+    """A whole file that cannot be read; carries how it is counted."""
+
+    def __init__(self, dropped: Dropped) -> None:
+        super().__init__(dropped.detail)
+        self.dropped = dropped
+
+
+def mapped(path: Path) -> mmap.mmap | bytes:
+    """Give a file's bytes without copying them; an empty file cannot be mapped."""
+    with path.open("rb") as file:
+        if path.stat().st_size == 0:
+            return b""
+        return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+
+
+def read_document(root: Path, file: str, kind: type[T]) -> T:
+    """Decode a file whose records are left as ``msgspec.Raw``.
+
+    Raises:
+        Unreadable: It is not JSON, is cut off, says a key of its top level twice, or has another
+            layout (reason ``broken_json``).
+    """
+    data = mapped(root / file)
+    try:
+        document = msgspec.json.decode(data, type=kind)
+    except _FAULTS as error:
+        raise Unreadable(broken(file, error, len(data))) from None
+    for key in getattr(kind, "__struct_fields__", ()):
+        _refuse_repeated(data, key, file)
+    return document
+
+
+def broken(file: str, error: Exception, size: int) -> Dropped:
+    """Count a file whose bytes are not the JSON that the layout asks for."""
+    found = _BYTE.search(str(error))
+    if isinstance(error, msgspec.ValidationError):
+        place = "top level"
+    else:
+        place = f"byte {found[1] if found else size}"
+    return Dropped(
+        reason="broken_json",
+        file=file,
+        record=place,
+        detail=f"{error}; nothing of this file is used, fetch it again",
+    )
+
+
+def _refuse_repeated(data: mmap.mmap | bytes, key: str, file: str) -> None:
+    """Refuse a document that says one of its top keys twice: decoders would keep the last."""
+    quoted = b'"%s"' % key.encode()
+    first = data.find(quoted)
+    if first < 0 or data.find(quoted, first + 1) < 0:
+        return
+    # Seldom: some text of a record is that very word, or it is a key of a record too.
+    depth_one = sum(
+        event == "map_key" and prefix == "" and value == key
+        for prefix, event, value in ijson.parse(bytes(data))
+    )
+    if depth_one > 1:
+        raise Unreadable(
+            Dropped(
+                reason="broken_json",
+                file=file,
+                record="top level",
+                detail=f"the key {key!r} comes {depth_one} times; nothing of this file is used",
+            )
+        )
+
+
+def records(
+    raws: Iterable[msgspec.Raw], kind: type[T], *, file: str, name: str = "record"
+) -> Iterator[tuple[int, T | Dropped]]:
+    """Decode records one by one; give each with its place in the list, from 1.
+
+    A record is refused as ``bad_record`` where a field is missing or of the wrong type, or a field
+    that is read comes twice in it, and as ``bad_text`` where a text is not valid Unicode.
+    """
+    decoder = msgspec.json.Decoder(kind)
+    keys = [b'"%s"' % key.encode() for key in kind.__struct_fields__]  # type: ignore[attr-defined]
+    for number, raw in enumerate(raws, 1):
+        data = bytes(raw)
+        try:
+            record = decoder.decode(data)
+        except _FAULTS as error:
+            yield number, refused(data, error, file=file, record=f"{name} {number}")
+            continue
+        if any(data.count(key) > 1 for key in keys) and (twice := _repeated(data)):
+            yield (
+                number,
+                Dropped(
+                    reason="bad_record",
+                    file=file,
+                    record=f"{name} {number}",
+                    detail=f"the key {twice!r} comes twice",
+                ),
+            )
+            continue
+        yield number, record
+
+
+def lines(root: Path, file: str, kind: type[T]) -> Iterator[tuple[int, T | Dropped]]:
+    """Decode JSON Lines; a line that is not JSON is counted as ``broken_json`` and passed over."""
+    decoder = msgspec.json.Decoder(kind)
+    with (root / file).open("rb") as stream:
+        for number, data in enumerate(stream, 1):
+            if not data.strip():
+                continue
+            place = f"line {number}"
+            try:
+                record = decoder.decode(data)
+            except (msgspec.ValidationError, UnicodeDecodeError) as error:
+                yield number, refused(data, error, file=file, record=place)
+                continue
+            except (msgspec.DecodeError, RecursionError) as error:
+                fault = refused(data, error, file=file, record=place)
+                if fault.reason != "bad_text":
+                    fault = msgspec.structs.replace(fault, reason="broken_json")
+                yield number, fault
+                continue
+            twice = _repeated(data)
+            if twice:
+                detail = f"the key {twice!r} comes twice"
+                yield (
+                    number,
+                    Dropped(reason="bad_record", file=file, record=place, detail=detail),
+                )
+                continue
+            yield number, record
+
+
+def refused(data: bytes, error: Exception, *, file: str, record: str) -> Dropped:
+    """Count a record that does not decode."""
+    # A lone surrogate ends msgspec's search for its pair: the message is about the bytes after it.
+    surrogate = not isinstance(error, msgspec.ValidationError) and _SURROGATE.search(data)
+    if isinstance(error, UnicodeDecodeError) or surrogate:
+        detail = "a text is not valid Unicode (a lone surrogate, or bytes that are not UTF-8)"
+        return Dropped(reason="bad_text", file=file, record=record, detail=detail)
+    return Dropped(reason="bad_record", file=file, record=record, detail=str(error))
+
+
+def _repeated(data: bytes) -> str | None:
+    """Name a key that comes twice in one object of a record."""
+    found: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        found.extend(key for key in dict.fromkeys(keys) if keys.count(key) > 1)
+        return {}
+
+    json.loads(data, object_pairs_hook=look)
+    return found[0] if found else None

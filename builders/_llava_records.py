@@ -1,0 +1,128 @@
+"""Records of the LLaVA layout, decoded quickly where all is plain, else one by one."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from vision_ift import RecordError
+
+from ._json_records import MAX_RECORD_BYTES, Span, parse, split, too_long
+
+
+class Turn(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """One entry of ``conversations``."""
+
+    speaker: str = msgspec.field(name="from")
+    value: str
+
+
+class Record(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """One record of the layout; absent keys are ``UNSET``."""
+
+    conversations: list[Turn]
+    id: str | int | UnsetType = UNSET
+    image: str | list[str] | UnsetType | None = UNSET
+    images: str | list[str] | UnsetType | None = UNSET
+    task_name: str | UnsetType | None = UNSET
+    model: str | UnsetType | None = UNSET
+    system: str | UnsetType | None = UNSET
+
+
+KEYS = frozenset(Record.__struct_fields__)
+
+_LIST = msgspec.json.Decoder(list[Record])
+_LINES = msgspec.json.Decoder(list[tuple[Record]])
+
+
+class Found(NamedTuple):
+    """A record as it was read.
+
+    Attributes:
+        name: Its id; ``@<byte>`` where it has none.
+        extras: Its keys that are not of the layout.
+        odd: Whether a text in it is no Unicode (a lone surrogate), which Arrow cannot hold.
+    """
+
+    name: str
+    record: Record
+    extras: dict[str, Any]
+    odd: bool
+
+
+def quick_records(span: Span, data: bytes) -> list[Record] | None:
+    """Decode a span at once; ``None`` where anything in it is not plainly of the layout.
+
+    The decoder keeps the last of two equal keys in silence; ``keys_and_colons`` tells.
+    """
+    try:
+        if span.kind == "list":
+            return _LIST.decode(b"".join((b"[", data, b"]")))
+        # One list a line, so that a record cannot end on another line than its own; the newlines
+        # stay, so that one inside a string is still refused.
+        lines = data.rstrip().replace(b"\n", b"],\n[")
+        return [record for (record,) in _LINES.decode(b"".join((b"[[", lines, b"]]")))]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def exact_records(span: Span, data: bytes) -> list[tuple[int, Found | RecordError]] | None:
+    """Read a span's records one by one, each with its offset; ``None`` if its cut was wrong."""
+    if span.end - span.start > MAX_RECORD_BYTES:
+        return [(span.start, too_long(span.end - span.start))]
+    records = split(span, data)
+    if records is None:
+        return None
+    found: list[tuple[int, Found | RecordError]] = []
+    for offset, text in records:
+        try:
+            found.append((offset, _exact(offset, text)))
+        except RecordError as error:
+            found.append((offset, error))
+    return found
+
+
+def name_of(record: Record, offset: int) -> str:
+    """The record's id as text; its place in the file where it has none."""
+    return f"@{offset}" if record.id is UNSET else str(record.id)
+
+
+def _exact(offset: int, text: bytes) -> Found:
+    value = parse(text)
+    if not isinstance(value, dict):
+        raise RecordError(f"a record is an object, not {_kind(value)}", reason="bad_record")
+    known = {key: value[key] for key in value if key in KEYS}
+    extras = {key: value[key] for key in value if key not in KEYS}
+    if "system" not in known and isinstance(extras.get("system_prompt"), str):
+        known["system"] = extras.pop("system_prompt")
+    turns = known.get("conversations")
+    if isinstance(turns, list):
+        more = {}
+        for number, turn in enumerate(turns):
+            if isinstance(turn, dict) and turn.keys() - {"from", "value"}:
+                more[str(number)] = {k: v for k, v in turn.items() if k not in ("from", "value")}
+                turns[number] = {k: v for k, v in turn.items() if k in ("from", "value")}
+        if more:
+            extras["turns"] = {**more, "": extras["turns"]} if "turns" in extras else more
+    try:
+        record = msgspec.convert(known, Record)
+    except msgspec.ValidationError as error:
+        raise RecordError(str(error), reason="bad_record") from None
+    odd = b"\\ud" in text.lower() and not _encodes(value)
+    return Found(name_of(record, offset), record, extras, odd)
+
+
+def _kind(value: Any) -> str:
+    return {list: "a list", str: "a string", type(None): "null", bool: "true or false"}.get(
+        type(value), "a number"
+    )
+
+
+def _encodes(value: Any) -> bool:
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return False
+    return True

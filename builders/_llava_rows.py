@@ -1,0 +1,190 @@
+"""One record of the LLaVA layout as a conversation: the rules, in plain words."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from msgspec import UNSET
+
+from vision_ift import Conversation, Dropped, Message, Part, RecordError
+from vision_ift._conversation import check, encode_meta
+
+from ._llava_records import Found, Record
+from ._pictures import Pictures, Places
+
+TAG = "<image>"
+#: What a picture's place is in a text: one newline on either side belongs to the tag.
+TAG_AND_NEWLINES = r"\n?<image>\n?"
+ROLES: dict[str, Literal["user", "assistant", "system"]] = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+}
+#: A sign of the CJK block that Chinese text uses.
+CHINESE = "[\u4e00-\u9fff]"
+#: Keys of media that are not pictures: a record that shows one is no row.
+OTHER_MEDIA = ("video", "videos", "audio", "audios")
+
+_IMAGE = Part("image")
+_SPLIT = re.compile(TAG_AND_NEWLINES)
+_CHINESE = re.compile(CHINESE)
+_BUILDS = itertools.count(1)
+
+
+class Reading(NamedTuple):
+    """One file and how it is to be read: plain data, so that any process can read it.
+
+    Attributes:
+        source: The source's name.
+        path: The file.
+        file: What it is called in messages: its path under ROOT.
+        places: Where its pictures are looked for.
+        missing_images: ``drop`` a record whose picture is not there, or ``keep`` it with the
+            reference under which the picture was looked for first.
+        split, language, license: The same for every row.
+        task: ``name``: the record's ``task_name``; ``domain``: the first folder of its picture.
+        find_chinese: Whether ``language`` is ``zh`` for rows with Chinese signs in them.
+        prompt: Whether rows end with a question.
+        meta: Put into every row's ``meta``, as pairs.
+    """
+
+    source: str
+    path: str
+    file: str
+    places: Places
+    missing_images: Literal["drop", "keep"] = "drop"
+    split: str = "train"
+    language: str | None = None
+    license: str | None = None
+    task: Literal["name", "domain"] = "name"
+    find_chinese: bool = False
+    prompt: bool = False
+    meta: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, source: str, root: Path, path: Path, places: Places, **more: Any) -> Reading:
+        """Describe a file; its name in messages is its path under ROOT where it lies there."""
+        file = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+        return cls(source, str(path), file, places, **more)
+
+
+def new_places(
+    root: Path, *folders: str, coco: bool = False, by_name: tuple[str, ...] = ()
+) -> Places:
+    """Give the places of one build, whose listings no other build sees."""
+    token = (os.getpid() << 32) + next(_BUILDS)
+    return Places(str(root), folders, coco=coco, by_name=by_name, token=token)
+
+
+def settle(found: Found, reading: Reading, pictures: Pictures) -> Conversation | Dropped:
+    """Make a checked conversation of a record, or say which rule it breaks."""
+    try:
+        conversation = _conversation(found, reading, pictures)
+        check(conversation, prompt=reading.prompt)
+        _check_meta(conversation)
+    except RecordError as error:
+        name = found.name if not found.odd else ascii(found.name)[1:-1]
+        return Dropped.of(error, file=reading.file, record=name)
+    return conversation
+
+
+def _conversation(found: Found, reading: Reading, pictures: Pictures) -> Conversation:
+    record = found.record
+    media = [key for key in OTHER_MEDIA if found.extras.get(key)]
+    if media:
+        raise RecordError(f"it shows {media[0]}; only pictures are read", reason="bad_record")
+    paths = paths_of(record)
+    messages = []
+    if isinstance(record.system, str) and record.system:
+        messages.append(Message("system", (Part("text", record.system),)))
+    for number, turn in enumerate(record.conversations):
+        role = ROLES.get(turn.speaker)
+        if role is None:
+            raise RecordError(
+                f"turn {number} is from {turn.speaker!r}; known: {', '.join(ROLES)}",
+                reason="roles",
+            )
+        messages.append(Message(role, parts_of(turn.value)))
+    texts = [turn.value for turn in record.conversations]
+    chinese = reading.find_chinese and any(map(_CHINESE.search, texts))
+    return Conversation(
+        id=found.name,
+        images=tuple(find(path, reading, pictures) for path in paths),
+        image_paths=tuple(paths),
+        messages=tuple(messages),
+        split=reading.split,
+        task=task_of(record, paths, reading),
+        language="zh" if chinese else reading.language,
+        license=reading.license,
+        meta=meta_of(record, found.extras, reading),
+    )
+
+
+def paths_of(record: Record) -> list[str]:
+    """The paths of a record's pictures, under either key."""
+    if record.image and record.images:
+        raise RecordError("it has both 'image' and 'images'", reason="bad_record")
+    # An empty path is a path too: it is refused where it is looked for.
+    paths = record.images if record.image is UNSET or record.image is None else record.image
+    if paths is UNSET or paths is None:
+        return []
+    return [paths] if isinstance(paths, str) else paths
+
+
+def parts_of(text: str) -> tuple[Part, ...]:
+    """Split a text at its tags.
+
+    >>> [part.text for part in parts_of("<image>\\nWhat is it?")]
+    [None, 'What is it?']
+    """
+    if TAG not in text:
+        return (Part("text", text),)
+    parts: list[Part] = []
+    for number, words in enumerate(_SPLIT.split(text)):
+        if number:
+            parts.append(_IMAGE)
+        if words:
+            parts.append(Part("text", words))
+    return tuple(parts)
+
+
+def find(path: str, reading: Reading, pictures: Pictures) -> str:
+    """The reference of a picture; of where it should be, if rows without are kept."""
+    reference = pictures.find(path)
+    if reference is None:
+        if reading.missing_images == "drop":
+            raise RecordError(f"picture {path!r} is not under the root", reason="missing_image")
+        reference = pictures.first(path)
+    return reference
+
+
+def task_of(record: Record, paths: list[str], reading: Reading) -> str | None:
+    """The task that the source gives a record, by the reading's rule."""
+    if reading.task == "domain":
+        folders = [part for part in paths[0].split("/") if part not in ("", ".")] if paths else []
+        return folders[0] if len(folders) > 1 else None
+    return record.task_name or None
+
+
+def meta_of(record: Record, extras: dict[str, Any], reading: Reading) -> dict[str, Any]:
+    """What a row's ``meta`` holds: what is said of the file, and the record's other keys."""
+    meta: dict[str, Any] = dict(reading.meta)
+    if record.model is not UNSET:
+        meta["model"] = record.model
+    if reading.task == "domain" and record.task_name is not UNSET:
+        meta["task_name"] = record.task_name
+    meta.update(extras)
+    return meta
+
+
+def _check_meta(conversation: Conversation) -> None:
+    try:
+        encode_meta(conversation.meta)
+    except UnicodeEncodeError:
+        raise RecordError("a lone surrogate in a key or value", reason="bad_text") from None

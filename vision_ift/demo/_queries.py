@@ -1,0 +1,572 @@
+"""Questions about a scene whose answers follow from the scene."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from vision_ift.demo._choices import Choices
+from vision_ift.demo._figures import COLOURS
+from vision_ift.demo._scene import KINDS, Scene, Thing
+from vision_ift.demo._words import (
+    ACTIONS,
+    PLACE,
+    RELATION,
+    a,
+    action,
+    beside,
+    group,
+    noun,
+    number,
+    ordered,
+    place_of,
+    sentence,
+    shared_color,
+)
+
+
+class Query(NamedTuple):
+    """A question with its short answer.
+
+    ``also`` are other wordings of the answer, ``wrong`` answers of the same sort that are false,
+    ``why`` a true sentence that explains the answer, ``about`` the category or ``scene``.
+    """
+
+    kind: str
+    question: str
+    answer: str
+    why: str
+    wrong: tuple[str, ...]
+    also: tuple[str, ...] = ()
+    about: str = "scene"
+
+
+class _Lore(NamedTuple):
+    question: str
+    answers: tuple[str, ...]
+    wrong: tuple[str, ...]
+    why: str
+
+
+# What one has to know besides what one sees.
+_LORE: dict[str, _Lore] = {
+    "dog": _Lore(
+        "What are the young of the animal {seen} called?",
+        ("puppy", "puppies", "pup"),
+        ("kitten", "calf", "chick"),
+        "A young dog is called a puppy.",
+    ),
+    "cat": _Lore(
+        "What sound does the smallest furry animal {seen} make?",
+        ("meow", "purr"),
+        ("bark", "moo", "tweet"),
+        "Cats meow.",
+    ),
+    "bird": _Lore(
+        "What covers the body of the animal in the sky?",
+        ("feathers", "feather"),
+        ("scales", "fur", "wool"),
+        "Birds are covered with feathers.",
+    ),
+    "car": _Lore(
+        "Who sits behind the wheel of the vehicle on the road?",
+        ("driver", "a driver"),
+        ("pilot", "captain", "sailor"),
+        "A car is steered by its driver.",
+    ),
+    "bus": _Lore(
+        "Where do people wait for the large vehicle on the road?",
+        ("bus stop", "stop"),
+        ("airport", "harbor", "platform"),
+        "People wait for a bus at a bus stop.",
+    ),
+    "train": _Lore(
+        "What does the long vehicle {seen} run on?",
+        ("rails", "tracks", "rail"),
+        ("asphalt", "water", "air"),
+        "Trains run on rails.",
+    ),
+    "boat": _Lore(
+        "What pushes the vehicle on the water forward?",
+        ("wind", "the wind"),
+        ("steam", "pedals", "horses"),
+        "A sailing boat is pushed by the wind in its sails.",
+    ),
+    "airplane": _Lore(
+        "Who steers the machine in the sky?",
+        ("pilot", "a pilot"),
+        ("driver", "captain of a ship", "conductor"),
+        "An airplane is flown by a pilot.",
+    ),
+    "traffic light": _Lore(
+        "What should a driver do when the top lamp of this signal is lit?",
+        ("stop", "wait"),
+        ("drive on", "turn around", "park"),
+        "The top lamp of a traffic light is red, and red means stop.",
+    ),
+    "stop sign": _Lore(
+        "How many corners does the red sign {seen} have?",
+        ("8", "eight"),
+        ("3", "4", "6"),
+        "A stop sign is an octagon, which has eight corners.",
+    ),
+    "bench": _Lore(
+        "What is the long piece of furniture {seen} for?",
+        ("sitting", "to sit", "sit"),
+        ("cooking", "sleeping in a tent", "writing"),
+        "People sit on a bench.",
+    ),
+    "umbrella": _Lore(
+        "What besides rain can the open thing with stripes keep away?",
+        ("sun", "sunlight", "sunshine"),
+        ("wind", "noise", "insects"),
+        "An umbrella gives shade from the sun.",
+    ),
+    "sports ball": _Lore(
+        "What shape is the toy {seen}?",
+        ("sphere", "round", "ball"),
+        ("cube", "cone", "pyramid"),
+        "A ball is a sphere.",
+    ),
+    "kite": _Lore(
+        "What keeps the toy in the sky up?",
+        ("wind", "the wind", "air"),
+        ("a motor", "helium", "magnets"),
+        "A kite needs wind to stay up.",
+    ),
+    "bottle": _Lore(
+        "What is in the neck of the bottle to close it?",
+        ("cork", "a cork"),
+        ("zipper", "button", "key"),
+        "A cork closes the bottle.",
+    ),
+    "cup": _Lore(
+        "Which hot drink is most likely in the cup?",
+        ("coffee", "tea"),
+        ("orange juice", "milk", "water"),
+        "The drink in the cup is brown like coffee.",
+    ),
+    "banana": _Lore(
+        "Which mineral is the yellow curved fruit known for?",
+        ("potassium",),
+        ("iron", "zinc", "iodine"),
+        "Bananas are known for their potassium.",
+    ),
+    "apple": _Lore(
+        "Which fruit {seen} is said to keep the doctor away?",
+        ("apple", "apples"),
+        ("banana", "orange", "pear"),
+        "An apple a day keeps the doctor away, as the saying goes.",
+    ),
+    "orange": _Lore(
+        "Which vitamin is the round orange fruit known for?",
+        ("c", "vitamin c"),
+        ("a", "d", "k"),
+        "Oranges are rich in vitamin C.",
+    ),
+    "potted plant": _Lore(
+        "What does the living thing in the pot need besides water?",
+        ("light", "sunlight", "sun"),
+        ("meat", "salt", "darkness"),
+        "A plant needs water and light.",
+    ),
+    "clock": _Lore(
+        "How many minutes does the long hand of the round thing {seen} need for one turn?",
+        ("60", "sixty"),
+        ("12", "24", "30"),
+        "The long hand of a clock goes around once in sixty minutes.",
+    ),
+    "book": _Lore(
+        "Where can one borrow things like the one with pages {seen}?",
+        ("library", "a library"),
+        ("bakery", "post office", "stadium"),
+        "Books can be borrowed from a library.",
+    ),
+}
+_SKY_WORDS = {
+    "sunny": (
+        "What is the weather like?",
+        "sunny",
+        ("clear", "sunshine"),
+        "The sky is blue and the sun is out.",
+    ),
+    "cloudy": (
+        "What is the weather like?",
+        "cloudy",
+        ("overcast", "clouds"),
+        "Gray clouds fill the sky.",
+    ),
+    "sunset": (
+        "What time of day is it?",
+        "evening",
+        ("sunset", "dusk"),
+        "The sun is low and the sky has turned orange.",
+    ),
+    "night": (
+        "What time of day is it?",
+        "night",
+        ("nighttime", "night time"),
+        "The moon and the stars are out.",
+    ),
+}
+_TEXT_PLACE = {"stop sign": "sign", "boat": "boat", "train": "train", "bus": "bus"}
+
+
+def _counts(scene: Scene, choices: Choices) -> list[Query]:
+    found = []
+    for name, count in scene.counts.items():
+        many = noun(name, 2)
+        forms = (
+            f"How many {many} are there?",
+            f"How many {many} are in the picture?",
+            f"How many {many} can you see?",
+        )
+        wrong = tuple(str(n) for n in (count + 1, count - 1, count + 2, count + 3) if n > 0)
+        verb = "are" if count > 1 else "is"
+        why = sentence(f"there {verb} {number(count)} {noun(name, count)} in the picture")
+        question = choices.pick(forms, name, "count")
+        found.append(Query("count", question, str(count), why, wrong, (number(count),), name))
+    absent = [name for name in KINDS if name not in scene.names]
+    for name in choices.shuffled(absent, "absent")[:1]:
+        why = sentence(f"there are no {noun(name, 2)} in the picture")
+        question = f"How many {noun(name, 2)} are there?"
+        found.append(Query("zero", question, "0", why, ("1", "2", "3"), ("zero", "none"), name))
+    return found
+
+
+def _complex_counts(scene: Scene) -> list[Query]:
+    found = []
+    for name, count in scene.counts.items():
+        if count < 2:
+            continue
+        things, many = scene.of(name), noun(name, 2)
+        colors = sorted({thing.colour for thing in things})
+        if len(colors) > 1 and name not in ("person", "potted plant"):
+            color, here = colors[0], sum(thing.colour == colors[0] for thing in things)
+            why = sentence(
+                f"{number(here)} of the {number(count)} {many} {'is' if here == 1 else 'are'} {color}"
+            )
+            wrong = (str(count), str(here + 1), str(here + 2), "0")
+            found.append(
+                Query(
+                    "complex",
+                    f"How many {color} {many} are there?",
+                    str(here),
+                    why,
+                    _other(wrong, str(here)),
+                    (number(here),),
+                    name,
+                )
+            )
+        for mark, rest in scene.counts.items():
+            if rest != 1 or mark == name:
+                continue
+            pole = scene.of(mark)[0].box
+            left = sum(thing.box[2] <= pole[0] for thing in things)
+            right = sum(thing.box[0] >= pole[2] for thing in things)
+            if left + right == count and 0 < left:
+                part = (
+                    f"{number(left)} of the {number(count)} {many}"
+                    if right
+                    else f"all {number(count)} {many}"
+                )
+                why = sentence(
+                    f"{part} {'is' if left == 1 else 'are'} to the left of the {noun(mark)}"
+                )
+                question = f"How many {many} are to the left of the {noun(mark)}?"
+                wrong = (str(left + 1), str(left + 2), "0", str(left + 3))
+                found.append(
+                    Query(
+                        "complex",
+                        question,
+                        str(left),
+                        why,
+                        _other(wrong, str(left)),
+                        (number(left),),
+                        name,
+                    )
+                )
+                break
+    return found
+
+
+def _other(options: tuple[str, ...], answer: str) -> tuple[str, ...]:
+    return tuple(option for option in dict.fromkeys(options) if option != answer)
+
+
+def _colors(scene: Scene, choices: Choices) -> list[Query]:
+    found = []
+    for name in scene.counts:
+        things = scene.of(name)
+        if name == "person" and len(things) == 1:
+            question, color = "What color is the person wearing?", things[0].colour
+            why = f"The person wears {color}."
+        elif name == "potted plant" and len(things) == 1:
+            question, color = "What color is the pot of the plant?", things[0].colour
+            why = f"The plant stands in {a(color)} pot."
+        else:
+            color, one = shared_color(scene, name), len(things) == 1
+            if not color:
+                continue
+            verb, words = ("is", noun(name)) if one else ("are", noun(name, 2))
+            question, why = f"What color {verb} the {words}?", f"The {words} {verb} {color}."
+        wrong = tuple(
+            choices.shuffled([other for other in COLOURS if other != color], name, "wrong")[:5]
+        )
+        also = {"gray": ("grey", "silver"), "brown": ("dark brown", "tan")}.get(
+            color, (f"{color} color",)
+        )
+        found.append(Query("color", question, color, why, wrong, also, name))
+    return found
+
+
+def _presence(scene: Scene, choices: Choices) -> list[Query]:
+    found = []
+    for name in choices.shuffled(sorted(scene.counts), "present")[:2]:
+        why = f"{action(scene, name)}"
+        found.append(
+            Query(
+                "yes",
+                f"Is there {a(noun(name))} in the picture?",
+                "yes",
+                why,
+                ("no",),
+                ("yeah",),
+                name,
+            )
+        )
+    near = [name for name in KINDS if name not in scene.names]
+    for name in choices.shuffled(near, "missing")[:2]:
+        why = f"There is no {noun(name)} anywhere in the picture."
+        if scene.things:
+            seen = group(scene, ordered(scene)[0])
+            why = sentence(f"the picture shows {seen}, but no {noun(name)}")
+        found.append(
+            Query(
+                "no",
+                f"Is there {a(noun(name))} in the picture?",
+                "no",
+                why,
+                ("yes",),
+                ("nope",),
+                name,
+            )
+        )
+    return found
+
+
+def _setting(scene: Scene) -> list[Query]:
+    place = PLACE[scene.place]
+    bare = {"street": "street", "snow": "snow", "railway": "station", "room": "living room"}.get(
+        scene.place, scene.place
+    )
+    also = {
+        "street": ("city", "town"),
+        "beach": ("seaside", "coast"),
+        "railway": ("train station", "platform"),
+    }
+    wrong = tuple(
+        word
+        for word in ("park", "beach", "street", "kitchen", "living room", "station")
+        if word != bare
+    )
+    why = sentence(f"the picture shows {place}")
+    found = [
+        Query("place", "Where is this?", bare, why, wrong, also.get(scene.place, (f"the {bare}",)))
+    ]
+    inside = "yes" if scene.indoors else "no"
+    other = "no" if scene.indoors else "yes"
+    found.append(
+        Query(
+            inside,
+            "Is this picture taken indoors?",
+            inside,
+            why,
+            (other,),
+            ("yeah",) if scene.indoors else ("nope",),
+        )
+    )
+    if not scene.indoors:
+        question, answer, same, reason = _SKY_WORDS[scene.sky]
+        hours = {
+            "What is the weather like?": ("sunny", "cloudy", "rainy", "snowing"),
+            "What time of day is it?": ("morning", "noon", "night", "evening"),
+        }
+        found.append(Query("sky", question, answer, reason, _other(hours[question], answer), same))
+        dark = "yes" if scene.sky == "night" else "no"
+        if scene.sky == "sunset":
+            return found  # neither dark nor bright
+        found.append(
+            Query(
+                dark,
+                "Is it dark outside?",
+                dark,
+                reason,
+                ("no" if dark == "yes" else "yes",),
+                ("yeah",) if dark == "yes" else ("nope",),
+            )
+        )
+    return found
+
+
+def _details(scene: Scene) -> list[Query]:
+    found = []
+    for name, count in scene.counts.items():
+        if count != 1:
+            continue
+        thing = scene.of(name)[0]
+        if name == "clock":
+            wrong = _other(("3:00", "6:30", "9:00", "12:30", "1:30"), thing.detail)
+            why = f"The hands of the clock stand at {thing.detail}."
+            also = (
+                (f"{thing.detail.removesuffix(':00')} o'clock",)
+                if thing.detail.endswith(":00")
+                else (f"half past {thing.detail.split(':')[0]}",)
+            )
+            found.append(
+                Query(
+                    "time", "What time does the clock show?", thing.detail, why, wrong, also, name
+                )
+            )
+        elif name == "traffic light":
+            wrong = _other(("red", "yellow", "green", "blue"), thing.detail)
+            why = f"The {thing.detail} lamp is lit."
+            found.append(
+                Query(
+                    "color",
+                    "Which lamp of the traffic light is on?",
+                    thing.detail,
+                    why,
+                    wrong,
+                    (f"{thing.detail} one",),
+                    name,
+                )
+            )
+        elif name == "person":
+            doing = ACTIONS[thing.doing]
+            wrong = _other(("sleeping", "swimming", "reading", "cooking"), doing)
+            found.append(
+                Query(
+                    "doing",
+                    "What is the person doing?",
+                    doing,
+                    action(scene, name),
+                    wrong,
+                    (thing.doing,),
+                    name,
+                )
+            )
+        elif name in ("dog", "cat", "sports ball", "bird", "kite", "boat", "bench"):
+            spot = place_of(scene, thing).split(" ", 1)[1]
+            where = place_of(scene, thing)
+            wrong = _other(("on the roof", "behind a door", "under a bed", "in a tree"), where)
+            found.append(
+                Query(
+                    "where",
+                    f"Where is the {noun(name)}?",
+                    where,
+                    action(scene, name),
+                    wrong,
+                    (spot,),
+                    name,
+                )
+            )
+    for one, relation, other in beside(scene)[:3]:
+        truth = sentence(f"the {noun(one.name)} is {RELATION[relation]} the {noun(other.name)}")
+        opposite = {"left": "right", "right": "left", "above": "below", "below": "above"}[relation]
+        question = f"Is the {noun(one.name)} {RELATION[relation]} the {noun(other.name)}?"
+        found.append(Query("yes", question, "yes", truth, ("no",), ("yeah",), one.name))
+        question = f"Is the {noun(one.name)} {RELATION[opposite]} the {noun(other.name)}?"
+        found.append(Query("no", question, "no", truth, ("yes",), ("nope",), one.name))
+    return found
+
+
+def _words_seen(scene: Scene) -> list[Query]:
+    found = []
+    for thing in scene.things:
+        if not thing.text or len(scene.of(thing.name)) != 1:
+            continue
+        question = {
+            "stop sign": "What does the red sign say?",
+            "boat": "What is the name of the boat?",
+            "train": "What is written on the train?",
+            "bus": "What number does the bus have?",
+        }[thing.name]
+        why = f'On the {_TEXT_PLACE[thing.name]} one can read "{thing.text}".'
+        wrong = _other(("YIELD", "AURORA", "CENTRAL", "108"), thing.text)
+        found.append(
+            Query("text", question, thing.text, why, wrong, (thing.text.lower(),), thing.name)
+        )
+    if scene.sign:
+        why = f'The sign above the shop says "{scene.sign}".'
+        wrong = _other(("PHARMACY", "SCHOOL", "BANK", "BARBER"), scene.sign)
+        found.append(
+            Query(
+                "text",
+                "What does the sign above the shop say?",
+                scene.sign,
+                why,
+                wrong,
+                (scene.sign.lower(),),
+            )
+        )
+    return found
+
+
+def _lore(scene: Scene) -> list[Query]:
+    seen = {
+        "park": "on the grass",
+        "beach": "on the beach",
+        "street": "in the street",
+        "kitchen": "in the kitchen",
+    }
+    found = []
+    for name in ordered(scene):
+        if name in _LORE and not (name == "dog" and scene.names & {"cat", "bird"}):
+            lore = _LORE[name]
+            question = lore.question.format(seen=seen.get(scene.place, "in the picture"))
+            found.append(
+                Query(
+                    "lore", question, lore.answers[0], lore.why, lore.wrong, lore.answers[1:], name
+                )
+            )
+    return found
+
+
+def queries(scene: Scene, choices: Choices) -> list[Query]:
+    """All questions that the scene answers, in an order of their own.
+
+    Kinds: ``count``, ``zero``, ``complex`` (a number), ``color``, ``yes``, ``no``, ``place``,
+    ``sky``, ``time``, ``doing``, ``where``, ``text`` (words in the picture), ``lore`` (knowledge).
+    """
+    found = [
+        *_counts(scene, choices),
+        *_complex_counts(scene),
+        *_colors(scene, choices),
+        *_presence(scene, choices),
+        *_setting(scene),
+        *_details(scene),
+        *_words_seen(scene),
+        *_lore(scene),
+    ]
+    return choices.shuffled(found, "questions")
+
+
+def statements(scene: Scene) -> list[tuple[str, str, bool]]:
+    """(sentence, relation, whether it is true) in the words of Visual Spatial Reasoning."""
+    words = {
+        "left": "at the left side of",
+        "right": "at the right side of",
+        "above": "above",
+        "below": "below",
+    }
+    opposite = {"left": "right", "right": "left", "above": "below", "below": "above"}
+    found = []
+
+    def said(one: Thing, relation: str, other: Thing) -> str:
+        return f"The {noun(one.name)} is {words[relation]} the {noun(other.name)}."
+
+    for place, (one, relation, other) in enumerate(beside(scene)):
+        turned = place % 2 == 1
+        shown = opposite[relation] if turned else relation
+        found.append((said(one, shown, other), words[shown], not turned))
+    return found
