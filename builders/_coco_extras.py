@@ -175,8 +175,8 @@ class _Person(msgspec.Struct):
     id: NumberId
     image_id: ImageId
     category_id: NumberId
-    keypoints: list[float]
-    bbox: tuple[float, float, float, float]
+    keypoints: list[int | float]
+    bbox: tuple[int | float, int | float, int | float, int | float]
     iscrowd: Annotated[int, msgspec.Meta(ge=0, le=1)] = 0
 
 
@@ -238,8 +238,8 @@ class _Kind(msgspec.Struct):
 class _Segment(msgspec.Struct):
     id: NumberId
     category_id: NumberId
-    area: float
-    bbox: tuple[float, float, float, float]
+    area: int | float
+    bbox: tuple[int | float, int | float, int | float, int | float]
     iscrowd: Annotated[int, msgspec.Meta(ge=0, le=1)] = 0
 
 
@@ -282,7 +282,7 @@ def _things_and_stuff(segments: list[_Segment], kinds: dict[int, _Kind]) -> str:
         if kind.isthing:
             same = [one for one in segments if one.category_id == category]
             crowd = any(one.iscrowd for one in same)
-            things.append(f"{kind.name}: {'a crowd' if crowd else len(same)}")
+            things.append(f"{kind.name} ({'a crowd' if crowd else len(same)})")
         else:
             # "wall-other-merged" is a name for machines; "floor-wood" reads as it is.
             stuff.append(kind.name.removesuffix("-merged").removesuffix("-other"))

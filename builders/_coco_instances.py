@@ -7,7 +7,7 @@ real size that is several times as fast in a third of the memory (``bench/coco.p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -144,7 +144,7 @@ def _one_by_one(
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(broken(file, error, len(data))) from None
 
-    def keep(raws: Iterable[msgspec.Raw], kind: type[Any], name: str) -> list[Any]:
+    def keep(raws: list[msgspec.Raw], kind: type[Any], name: str) -> list[Any]:
         found: list[Any] = []
         for _, record in records(raws, kind, file=file, name=name):
             (dropped if isinstance(record, Dropped) else found).append(record)

@@ -1,8 +1,8 @@
 """Reads other people's JSON record by record, so that one bad record costs one record.
 
 The document is walked once to find where each record begins and ends (which also proves that it is
-JSON); each record is then decoded into a typed struct on its own. Memory holds one decoded record,
-not the file.
+JSON); records are then decoded into typed structs, some hundreds in one call, and one by one where
+that fails. Memory holds those few, not the decoded file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import mmap
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -28,6 +28,9 @@ NumberId = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 #: The longest question, answer or explanation that is taken.
 Text = Annotated[str, msgspec.Meta(max_length=100_000)]
 Word = Annotated[str, msgspec.Meta(max_length=1_000)]
+
+#: Records decoded in one call: nearly as fast as the whole file, in the memory of a few.
+_TOGETHER = 512
 
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BYTE = re.compile(r"\(byte (\d+)\)")
@@ -105,34 +108,62 @@ def _refuse_repeated(data: mmap.mmap | bytes, key: str, file: str) -> None:
 
 
 def records(
-    raws: Iterable[msgspec.Raw], kind: type[T], *, file: str, name: str = "record"
+    raws: Sequence[msgspec.Raw], kind: type[T], *, file: str, name: str = "record"
 ) -> Iterator[tuple[int, T | Dropped]]:
-    """Decode records one by one; give each with its place in the list, from 1.
+    """Decode records; give each with its place in the list, from 1.
 
     A record is refused as ``bad_record`` where a field is missing or of the wrong type, or a field
     that is read comes twice in it, and as ``bad_text`` where a text is not valid Unicode.
     """
+    fields = msgspec.structs.fields(kind)  # type: ignore[arg-type]
+    many = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
+    for start in range(0, len(raws), _TOGETHER):
+        some = raws[start : start + _TOGETHER]
+        data = b"[" + b",".join(some) + b"]"
+        try:
+            decoded: list[T] | None = many.decode(data)
+        except _FAULTS:
+            decoded = None
+        if decoded is not None and not _may_repeat(data, decoded, fields):
+            yield from enumerate(decoded, start + 1)
+        else:
+            yield from _one_by_one(some, start + 1, kind, file, name)
+
+
+def _may_repeat(
+    data: bytes, decoded: list[T], fields: tuple[msgspec.structs.FieldInfo, ...]
+) -> bool:
+    """Whether the names of the fields come more often than the records can say them once."""
+    for field in fields:
+        expected = len(decoded)
+        if not field.required:
+            empty = field.default
+            if empty is msgspec.NODEFAULT:
+                empty = field.default_factory()
+            expected = sum(getattr(record, field.name) != empty for record in decoded)
+        if data.count(b'"%s"' % field.encode_name.encode()) > expected:
+            return True
+    return False
+
+
+def _one_by_one(
+    raws: Sequence[msgspec.Raw], first: int, kind: type[T], file: str, name: str
+) -> Iterator[tuple[int, T | Dropped]]:
     decoder = msgspec.json.Decoder(kind)
-    keys = [b'"%s"' % key.encode() for key in kind.__struct_fields__]  # type: ignore[attr-defined]
-    for number, raw in enumerate(raws, 1):
+    for number, raw in enumerate(raws, first):
         data = bytes(raw)
+        place = f"{name} {number}"
         try:
             record = decoder.decode(data)
         except _FAULTS as error:
-            yield number, refused(data, error, file=file, record=f"{name} {number}")
+            yield number, refused(data, error, file=file, record=place)
             continue
-        if any(data.count(key) > 1 for key in keys) and (twice := _repeated(data)):
-            yield (
-                number,
-                Dropped(
-                    reason="bad_record",
-                    file=file,
-                    record=f"{name} {number}",
-                    detail=f"the key {twice!r} comes twice",
-                ),
-            )
-            continue
-        yield number, record
+        twice = _repeated(data)
+        if twice is not None:
+            detail = f"the key {twice!r} comes twice"
+            yield number, Dropped(reason="bad_record", file=file, record=place, detail=detail)
+        else:
+            yield number, record
 
 
 def lines(root: Path, file: str, kind: type[T]) -> Iterator[tuple[int, T | Dropped]]:
@@ -155,12 +186,9 @@ def lines(root: Path, file: str, kind: type[T]) -> Iterator[tuple[int, T | Dropp
                 yield number, fault
                 continue
             twice = _repeated(data)
-            if twice:
+            if twice is not None:
                 detail = f"the key {twice!r} comes twice"
-                yield (
-                    number,
-                    Dropped(reason="bad_record", file=file, record=place, detail=detail),
-                )
+                yield number, Dropped(reason="bad_record", file=file, record=place, detail=detail)
                 continue
             yield number, record
 

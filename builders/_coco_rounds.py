@@ -212,34 +212,47 @@ def group(rounds: Sequence[Placed], max_rounds: int) -> list[list[Placed]]:
 
 def _arrange(rounds: list[Placed]) -> list[Placed]:
     """Put rounds in an order with the fewest possible neighbours of one task, keeping theirs."""
-    left = list(rounds)
-    counts = Counter(placed.task for placed in left)
+    if len(rounds) < 3:
+        return rounds
+    left = [(placed.task, TEMPLATES[placed.task].text, placed) for placed in rounds]
+    counts = [Counter(one[kind] for one in left) for kind in (0, 1)]
     ordered: list[Placed] = []
+    last: tuple[str, str, Placed] | None = None
     while left:
-        last = ordered[-1] if ordered else None
-        chosen = _next(left, counts, last)
-        left.remove(chosen)
-        counts[chosen.task] -= 1
-        ordered.append(chosen)
+        fit = left
+        for kind in (0, 1):  # by task first, then by wording among those that are left
+            fit = _fit(fit, kind, counts[kind], last, len(left) - 1)
+        last = fit[0]
+        left = [one for one in left if one is not last]
+        counts[0][last[0]] -= 1
+        counts[1][last[1]] -= 1
+        ordered.append(last[2])
     return ordered
 
 
-def _next(left: list[Placed], counts: Counter[str], last: Placed | None) -> Placed:
-    """Pick the first round that leaves the others able to be kept apart."""
-    other = [placed for placed in left if last is None or placed.task != last.task]
+def _fit(
+    choices: list[tuple[str, str, Placed]],
+    kind: int,
+    counts: Counter[Any],
+    last: tuple[str, str, Placed] | None,
+    rest: int,
+) -> list[tuple[str, str, Placed]]:
+    """Keep the choices that differ from the last and leave the others able to be kept apart."""
+    other = [one for one in choices if last is None or one[kind] != last[kind]]
     if not other:
-        return left[0]
-    fair = [placed for placed in other if _leaves_room(counts, placed.task, len(left) - 1)]
-    if not fair:  # one task is more than half: it takes every second place
-        most = max(counts[placed.task] for placed in other)
-        fair = [placed for placed in other if counts[placed.task] == most]
-    wording = TEMPLATES[last.task].text if last else None
-    return next((placed for placed in fair if TEMPLATES[placed.task].text != wording), fair[0])
+        return choices
+    if max(counts.values()) <= rest // 2:  # nothing is common enough to be in the way
+        return other
+    fair = [one for one in other if _leaves_room(counts, one[kind], rest)]
+    if fair:
+        return fair
+    most = max(counts[one[kind]] for one in other)  # it is more than half: every second place
+    return [one for one in other if counts[one[kind]] == most]
 
 
-def _leaves_room(counts: Counter[str], task: str, rest: int) -> bool:
-    """Whether ``rest`` rounds can still be kept apart after one of ``task`` is placed."""
+def _leaves_room(counts: Counter[Any], chosen: object, rest: int) -> bool:
+    """Whether ``rest`` rounds can still be kept apart after one of the chosen kind is placed."""
     return all(
-        count - (kind == task) <= (rest // 2 if kind == task else (rest + 1) // 2)
+        count - 1 <= rest // 2 if kind == chosen else count <= (rest + 1) // 2
         for kind, count in counts.items()
     )

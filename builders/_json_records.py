@@ -36,7 +36,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
 from vision_ift import RecordError
 
 #: Bytes of a span; one that is longer holds a single record.
-SPAN_BYTES = 4 << 20
+SPAN_BYTES = 1 << 20
 
 #: The longest record that is decoded, and the deepest nesting in one.
 MAX_RECORD_BYTES = 32 << 20

@@ -101,7 +101,9 @@ def _names(records: list[Record], span: Span, data: bytes) -> list[str]:
     names = [record.id for record in records]
     if UNSET in names:
         offsets = [offset for offset, _ in split(span, data) or ()]
-        return [name_of(*pair) for pair in zip(records, offsets, strict=True)]
+        return [
+            name_of(record, span, offset) for record, offset in zip(records, offsets, strict=True)
+        ]
     return [name if type(name) is str else str(name) for name in names]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import UNSET
+from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from vision_ift import Batch, Dropped, RecordError
@@ -26,7 +27,6 @@ from ._llava_rows import (
     TAG,
     TAG_AND_NEWLINES,
     Reading,
-    find,
     meta_of,
     paths_of,
     settle,
@@ -103,10 +103,10 @@ class Turns(NamedTuple):
         wanted = np.where(place < 0, 2, place & 1)
         spoken = self.counts - system
         fits = self.per_record(self.codes != wanted) == 0
-        return fits & (spoken > 0) & (spoken % 2 == int(prompt))
+        return np.asarray(fits & (spoken > 0) & (spoken % 2 == int(prompt)))
 
     def filled(self) -> Bools:
-        """Whether each record's turns all hold a picture or some text, of a length that is taken."""
+        """Whether each record's turns all hold a picture, or text that is not too long."""
         offsets, data = _buffers(self.array)
         lengths = np.diff(offsets)
         first = data[np.minimum(offsets[:-1], max(len(data) - 1, 0))] if len(data) else offsets[:-1]
@@ -117,7 +117,7 @@ class Turns(NamedTuple):
         for turn in np.flatnonzero(doubtful).tolist():
             text = self.values[turn]
             bad[turn] = len(text) > MAX_TEXT_CHARS or not text.strip()
-        return self.per_record(bad) == 0
+        return np.asarray(self.per_record(bad) == 0)
 
     def parts(self) -> tuple[pa.Array, pa.Array, Ints]:
         """Types and texts of all parts, and parts a turn."""
@@ -224,26 +224,21 @@ def _accounted(records: Sequence[Record], turns: Turns, data: bytes) -> bool:
     """
     if b"\\u003a" in data or b"\\u003A" in data:
         return False
-    keys = 2 * len(turns.values) + len(records)
-    strings: list[str] = []
-    for record in records:
-        for value in (
-            record.id,
-            record.image,
-            record.images,
-            record.task_name,
-            record.model,
-            record.system,
-        ):
-            if value is not UNSET:
-                keys += 1
-                if type(value) is str:
-                    strings.append(value)
-                elif type(value) is list:
-                    strings += value
+    keys = 2 * len(turns.values)
     _, texts = _buffers(turns.array)
-    kept = int(np.count_nonzero(texts == _COLON)) + "".join(strings).count(":")
-    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == _COLON)) == keys + kept
+    colons = int(np.count_nonzero(texts == _COLON))
+    turns_of_each, *others = zip(*map(astuple, records), strict=True) if records else ((),)
+    keys += len(turns_of_each)
+    for values in others:
+        absent = values.count(UNSET)
+        keys += len(values) - absent
+        if absent < len(values):
+            texts_of_it = [value for value in values if type(value) is str]
+            for value in values:
+                if type(value) is list:
+                    texts_of_it += value
+            colons += "".join(texts_of_it).count(":")
+    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == _COLON)) == keys + colons
 
 
 def _finish(
@@ -262,16 +257,9 @@ def _finish(
     paths, references, counts, located = _pictures(records, reading, pictures)
     fine = fine & located & turns.in_order(prompt=reading.prompt) & turns.filled()
     fine &= turns.per_record(turns.tags) == counts
-    fine &= np.fromiter(
-        (
-            0 < len(name) <= MAX_TEXT_CHARS
-            and not record.system
-            and (type(record.task_name) is not str or len(record.task_name) <= MAX_TEXT_CHARS)
-            for name, record in zip(names, records, strict=True)
-        ),
-        bool,
-        len(records),
-    )
+    if "" in names or max(map(len, names), default=0) > MAX_TEXT_CHARS:
+        fine &= [0 < len(name) <= MAX_TEXT_CHARS for name in names]
+    fine &= [not record.system for record in records]
     types, texts, part_counts = turns.parts()
     rows = assemble(
         ids=names,
@@ -332,16 +320,17 @@ def _pictures(
     references: list[str | None] = []
     counts = np.zeros(len(records), np.int64)
     located = np.ones(len(records), bool)
+    keep = reading.keep_missing
     for place, record in enumerate(records):
         image = record.image
         try:
             if type(image) is str and not record.images:
-                references.append(find(image, reading, pictures))
+                references.append(pictures.reference(image, keep=keep))
                 paths.append(image)
                 counts[place] = 1
             elif image is not UNSET or record.images is not UNSET:
                 several = paths_of(record)
-                references += [find(path, reading, pictures) for path in several]
+                references += [pictures.reference(path, keep=keep) for path in several]
                 paths += several
                 counts[place] = len(several)
         except RecordError:

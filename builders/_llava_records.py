@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -41,7 +42,7 @@ class Found(NamedTuple):
     """A record as it was read.
 
     Attributes:
-        name: Its id; ``@<byte>`` where it has none.
+        name: Its id; its place in the file where it has none.
         extras: Its keys that are not of the layout.
         odd: Whether a text in it is no Unicode (a lone surrogate), which Arrow cannot hold.
     """
@@ -78,18 +79,18 @@ def exact_records(span: Span, data: bytes) -> list[tuple[int, Found | RecordErro
     found: list[tuple[int, Found | RecordError]] = []
     for offset, text in records:
         try:
-            found.append((offset, _exact(offset, text)))
+            found.append((offset, _exact(span, offset, text)))
         except RecordError as error:
             found.append((offset, error))
     return found
 
 
-def name_of(record: Record, offset: int) -> str:
-    """The record's id as text; its place in the file where it has none."""
-    return f"@{offset}" if record.id is UNSET else str(record.id)
+def name_of(record: Record, span: Span, offset: int) -> str:
+    """The record's id as text; where it has none, its place in the file."""
+    return f"{Path(span.path).stem}@{offset}" if record.id is UNSET else str(record.id)
 
 
-def _exact(offset: int, text: bytes) -> Found:
+def _exact(span: Span, offset: int, text: bytes) -> Found:
     value = parse(text)
     if not isinstance(value, dict):
         raise RecordError(f"a record is an object, not {_kind(value)}", reason="bad_record")
@@ -111,7 +112,7 @@ def _exact(offset: int, text: bytes) -> Found:
     except msgspec.ValidationError as error:
         raise RecordError(str(error), reason="bad_record") from None
     odd = b"\\ud" in text.lower() and not _encodes(value)
-    return Found(name_of(record, offset), record, extras, odd)
+    return Found(name_of(record, span, offset), record, extras, odd)
 
 
 def _kind(value: Any) -> str:

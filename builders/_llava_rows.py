@@ -45,8 +45,8 @@ class Reading(NamedTuple):
         path: The file.
         file: What it is called in messages: its path under ROOT.
         places: Where its pictures are looked for.
-        missing_images: ``drop`` a record whose picture is not there, or ``keep`` it with the
-            reference under which the picture was looked for first.
+        keep_missing: Whether a record whose picture is not there is kept, with the reference under
+            which the picture was looked for first.
         split, language, license: The same for every row.
         task: ``name``: the record's ``task_name``; ``domain``: the first folder of its picture.
         find_chinese: Whether ``language`` is ``zh`` for rows with Chinese signs in them.
@@ -58,7 +58,7 @@ class Reading(NamedTuple):
     path: str
     file: str
     places: Places
-    missing_images: Literal["drop", "keep"] = "drop"
+    keep_missing: bool = False
     split: str = "train"
     language: str | None = None
     license: str | None = None
@@ -115,7 +115,7 @@ def _conversation(found: Found, reading: Reading, pictures: Pictures) -> Convers
     chinese = reading.find_chinese and any(map(_CHINESE.search, texts))
     return Conversation(
         id=found.name,
-        images=tuple(find(path, reading, pictures) for path in paths),
+        images=tuple(pictures.reference(path, keep=reading.keep_missing) for path in paths),
         image_paths=tuple(paths),
         messages=tuple(messages),
         split=reading.split,
@@ -152,16 +152,6 @@ def parts_of(text: str) -> tuple[Part, ...]:
         if words:
             parts.append(Part("text", words))
     return tuple(parts)
-
-
-def find(path: str, reading: Reading, pictures: Pictures) -> str:
-    """The reference of a picture; of where it should be, if rows without are kept."""
-    reference = pictures.find(path)
-    if reference is None:
-        if reading.missing_images == "drop":
-            raise RecordError(f"picture {path!r} is not under the root", reason="missing_image")
-        reference = pictures.first(path)
-    return reference
 
 
 def task_of(record: Record, paths: list[str], reading: Reading) -> str | None:

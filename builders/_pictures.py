@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
-from vision_ift import Images
+from vision_ift import Images, RecordError
 from vision_ift._archive import ARCHIVE_SUFFIXES, SCHEME, archive_of, quote_member
 from vision_ift._images import safe_path
 
@@ -58,6 +58,19 @@ class Pictures:
         self._members: dict[str, dict[str, frozenset[str]]] = {}
         self._single: dict[str, dict[str, str | None]] = {}
 
+    def reference(self, path: str, *, keep: bool) -> str:
+        """Give the reference of a path; of where it should be, if rows without are kept.
+
+        Raises:
+            RecordError: The path is unsafe, or (unless ``keep``) no file has it.
+        """
+        found = self.find(path)
+        if found is None:
+            if not keep:
+                raise RecordError(f"picture {path!r} is not under the root", reason="missing_image")
+            found = self.first(path)
+        return found
+
     def find(self, path: str) -> str | None:
         """Give the reference of a path as a record writes it, or ``None`` if no file has it.
 
@@ -80,8 +93,14 @@ class Pictures:
         return None
 
     def first(self, path: str) -> str:
-        """Give the reference under which a path is looked for first, whether it is there or not."""
+        """Give the reference under which a path is looked for first, whether it is there or not.
+
+        A bare COCO name belongs into COCO's own folder.
+        """
         clean = safe_path(path)
+        if self._places.coco and "/" not in clean and coco_id(clean) is not None:
+            split = clean.split("_")[1] if "_" in clean else "train2017"
+            return f"coco/{split}/{clean}"
         folder = self._places.folders[0]
         archive, inside = _archive_place(folder)
         if archive:

@@ -64,13 +64,12 @@ class Llava(Builder):
         "gqa/images/: https://downloads.cs.stanford.edu/nlp/data/gqa/images.zip",
         "ocr_vqa/images/: the loader of https://ocr-vqa.github.io, every picture saved as .jpg",
         "textvqa/train_images/: https://dl.fbaipublicfiles.com/textvqa/images/train_val_images.zip",
-        "vg/VG_100K/, vg/VG_100K_2/: "
-        "https://homes.cs.washington.edu/~ranjay/visualgenome/index.html",
+        "vg/VG_100K/, vg/VG_100K_2/: the two archives of pictures of https://visualgenome.org",
     )
     #: The published files give some ids to several records.
     repeated_ids = "number"
 
-    def conversations(
+    def conversations(  # type: ignore[override]  # its options stand by name in the signature
         self,
         root: Path,
         *,
@@ -81,7 +80,7 @@ class Llava(Builder):
         """Yield what the file holds, record by record."""
         yield from conversations(self._readings(root, path, images, missing_images))
 
-    def batches(
+    def batches(  # type: ignore[override]  # its options stand by name in the signature
         self,
         root: Path,
         *,
@@ -120,7 +119,7 @@ class Llava(Builder):
                 root,
                 file,
                 places,
-                missing_images=missing_images,
+                keep_missing=missing_images == "keep",
                 language="en" if own else None,
                 license="CC-BY-4.0" if own else None,
             )

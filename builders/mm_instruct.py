@@ -69,15 +69,13 @@ class MMInstruct(Builder):
     hub = "jjjjh/MM-Instruct"
     hub_files = ("train.json", "test.json", "images.zip")
     by_hand = (
-        "mm_instruct/datacomp/: pictures of https://huggingface.co/datasets/mlfoundations/"
-        "datacomp_1b that train.json names",
-        "mm_instruct/sa1b/: pictures of https://ai.meta.com/datasets/segment-anything/ that "
-        "train.json names",
+        "mm_instruct/datacomp/: https://huggingface.co/datasets/mlfoundations/datacomp_1b",
+        "mm_instruct/sa1b/: https://ai.meta.com/datasets/segment-anything",
     )
     prompt_splits = frozenset({"test"})
     repeated_ids = "number"
 
-    def conversations(
+    def conversations(  # type: ignore[override]  # its options stand by name in the signature
         self, root: Path, *, missing_images: Missing = "drop"
     ) -> Iterator[Conversation | Dropped | Absent]:
         """Yield the training records, then the benchmark."""
@@ -85,7 +83,7 @@ class MMInstruct(Builder):
         yield from conversations(self._readings(root, missing_images))
         yield from self._prompts(root, missing_images)
 
-    def batches(
+    def batches(  # type: ignore[override]  # its options stand by name in the signature
         self, root: Path, *, run: Run = here, missing_images: Missing = "drop"
     ) -> Iterator[Batch]:
         """Yield the same, the training records in vectors."""
@@ -108,7 +106,7 @@ class MMInstruct(Builder):
                 root,
                 root / TRAIN,
                 places,
-                missing_images=missing_images,
+                keep_missing=missing_images == "keep",
                 language="en",
                 license="CC-BY-4.0",
             )
@@ -133,13 +131,7 @@ def _prompt(value: Any, pictures: Pictures, missing_images: Missing) -> Conversa
         prompt = msgspec.convert(value, _Prompt)
     except msgspec.ValidationError as error:
         raise RecordError(str(error), reason="bad_record") from None
-    reference = pictures.find(prompt.image)
-    if reference is None:
-        if missing_images == "drop":
-            raise RecordError(
-                f"picture {prompt.image!r} is not under the root", reason="missing_image"
-            )
-        reference = pictures.first(prompt.image)
+    reference = pictures.reference(prompt.image, keep=missing_images == "keep")
     return Conversation(
         id=f"test-{prompt.question_id}",
         images=(reference,),

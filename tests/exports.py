@@ -98,7 +98,7 @@ def small_plan(folder: Path, *, rows: int = 40) -> Plan:
 
 def wanted(plan: Plan) -> list[dict[str, Any]]:
     """The plan's rows as their JSON members should say them, and the pictures' bytes."""
-    rows = plan.rows(0, len(plan)).to_pylist()
+    rows: list[dict[str, Any]] = plan.rows(0, len(plan)).to_pylist()
     for row in rows:
         references = [image["path"] for image in row["images"]]
         row["pictures"] = [(plan.root / reference).read_bytes() for reference in references]
@@ -107,7 +107,7 @@ def wanted(plan: Plan) -> list[dict[str, Any]]:
 
 
 def members(out: Path) -> dict[str, dict[str, bytes]]:
-    """All members of all shards as Python's tarfile reads them: key to ending to bytes, in order."""
+    """All members as Python's tarfile reads them, in order: key to ending to bytes."""
     found: dict[str, dict[str, bytes]] = {}
     for path in sorted(out.glob("*.tar")):
         with tarfile.open(path) as tar:

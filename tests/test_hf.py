@@ -18,6 +18,7 @@ from PIL import Image
 
 import vision_ift
 from tests import birds
+from tests.rows import MakeTable, conversation
 from vision_ift import _hf
 from vision_ift._errors import MissingInputError, RecordError, UnknownNameError, UsageError
 
@@ -62,7 +63,7 @@ def run(code: str, *, cwd: Path, path: Path, **environment: str) -> str:
 
 
 def test_a_source_has_the_authors_splits_and_the_rows_of_its_table(root: Path) -> None:
-    loaded = load_dataset("vision_ift", "birds", data_dir=str(root))
+    loaded = load_dataset("vision_ift", "birds", data_dir=root)
     assert {split: len(rows) for split, rows in loaded.items()} == {
         "train": birds.ROWS,
         "val": birds.VAL_ROWS,
@@ -170,6 +171,24 @@ def test_a_recipe_is_one_split_in_plan_order(root: Path, tmp_path: Path) -> None
     assert other["id"][:] != rows["train"]["id"][:]
 
 
+def test_every_name_that_ships_loads_from_a_drawn_root(drawn_root: Path) -> None:
+    planned = vision_ift.plan("coco_mix", root=drawn_root)
+    mix = load_dataset("vision_ift", "coco_mix", data_dir=str(drawn_root), split="train")
+    assert mix["id"][:] == planned.rows(0, len(planned)).column("id").to_pylist()
+    archived = 0
+    for name in datasets.get_dataset_config_names("vision_ift"):
+        if name in ("birds", "messages"):  # not drawn
+            continue
+        for rows in load_dataset("vision_ift", name, data_dir=str(drawn_root)).values():
+            stored = rows.cast_column("images", datasets.List(datasets.Image(decode=False)))
+            paths = [picture["path"] for row in stored["images"][:20] for picture in row]
+            shown = [picture for row in rows["images"][:20] for picture in row]
+            assert len(shown) == len(paths) > 0
+            assert {picture.mode for picture in shown} == {"RGB"}
+            archived += sum(path.startswith("vift:///") for path in paths)
+    assert archived, "no picture of an archive was looked at"
+
+
 def test_a_recipe_may_leave_out_what_is_missing(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "owls.yaml"
     file.write_text(RECIPE.replace("split = 'val'", "split = 'none'"))
@@ -179,6 +198,19 @@ def test_a_recipe_may_leave_out_what_is_missing(root: Path, tmp_path: Path) -> N
         "vision_ift", str(file), data_dir=str(root), allow_missing=True, split="train"
     )
     assert len(rows) == birds.ROWS
+
+
+def test_ranges_of_a_large_table_give_each_row_of_a_split_once(make_table: MakeTable) -> None:
+    splits = [("val" if n % 9000 < 10 else "train") for n in range(20_000)]
+    table = make_table(conversation(n, split=split) for n, split in enumerate(splits))
+    hf_rows = importlib.import_module("vision_ift._hf_rows")
+    ranges = hf_rows._ranges(table)
+    assert list(ranges) == ["train", "val"]
+    assert len(ranges["val"]) == 3, "ranges without a row of the split are left out"
+    for split, parts in ranges.items():
+        rows = hf_rows.SplitRows(str(table.path), table.digest, split, "/root")
+        found = [name for part in parts for name in rows(*part).column("id").to_pylist()]
+        assert found == [f"llava/{n}" for n, one in enumerate(splits) if one == split]
 
 
 def test_options_and_strict_reach_the_source(root: Path) -> None:

@@ -268,18 +268,21 @@ class Ids:
     def settle(self, batch: Batch) -> Batch:
         """Drop or number the rows of a batch whose id was met before."""
         ids = batch.rows.column("id").to_pylist()
-        seen = self._seen
         repeated: list[int] = []
+        seen = self._seen
         for row, name in enumerate(ids):
             key = xxhash.xxh3_128_digest(name.encode())
-            if key in seen:
-                repeated.append(row)
-            else:
+            if key not in seen:
                 seen[key] = 1
+            else:
+                repeated.append(row)
+                if self._number:
+                    ids[row] = self._numbered(name, key)
         if not repeated:
             return batch
         if self._number:
-            return batch._replace(rows=self._numbered(batch.rows, ids, repeated))
+            column = pa.array(ids, pa.string())
+            return batch._replace(rows=batch.rows.set_column(0, batch.rows.schema.field(0), column))
         keep = np.ones(len(ids), bool)
         keep[repeated] = False
         dropped = [
@@ -292,18 +295,12 @@ class Ids:
         ]
         return Batch(batch.rows.filter(pa.array(keep)), [*batch.dropped, *dropped], batch.absent)
 
-    def _numbered(
-        self, rows: pa.RecordBatch, ids: list[str], repeated: list[int]
-    ) -> pa.RecordBatch:
-        for row in repeated:
-            name = ids[row]
-            key = xxhash.xxh3_128_digest(name.encode())
-            while True:  # a source may itself use such a name
-                self._seen[key] += 1
-                numbered = f"{name}#{self._seen[key]}"
-                taken = xxhash.xxh3_128_digest(numbered.encode())
-                if taken not in self._seen:
-                    self._seen[taken] = 1
-                    break
-            ids[row] = numbered
-        return rows.set_column(0, rows.schema.field(0), pa.array(ids, pa.string()))
+    def _numbered(self, name: str, key: bytes) -> str:
+        """Give the next free ``name#2``, ``name#3`` …; a source may itself use such a name."""
+        while True:
+            self._seen[key] += 1
+            numbered = f"{name}#{self._seen[key]}"
+            taken = xxhash.xxh3_128_digest(numbered.encode())
+            if taken not in self._seen:
+                self._seen[taken] = 1
+                return numbered

@@ -370,14 +370,16 @@ def fetch(
 
     Examples: vision-ift fetch vision_flan --root ~/data; vision-ift fetch coco_ift --dry-run
     """
-    from vision_ift._build import default_root
+    import msgspec
+
     from vision_ift._fetch import fetch as bring
 
-    lines = bring(source, root=root if root is not None else default_root(), dry_run=dry_run)
+    found = bring(source, root=root, dry_run=dry_run)
     if as_json:
-        show_json({"source": source, "dry_run": dry_run, "lines": lines})
+        files = [msgspec.to_builtins(one) for one in found]
+        show_json({"source": source, "dry_run": dry_run, "files": files})
     else:
-        say("\n".join(lines))
+        say("\n".join(str(one) for one in found))
 
 
 @app.command()

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from vision_ift._errors import DiskError, LockedError, OutputError
+from vision_ift._errors import DiskError, LockedError, OutputError, VisionIFTError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
@@ -56,7 +56,7 @@ def explained(path: Path) -> Iterator[None]:
     """Turn the system's errors on writing ``path`` into ours, which say what to do."""
     try:
         yield
-    except (DiskError, OutputError):
+    except VisionIFTError:
         raise
     except OSError as error:
         if error.errno in _FULL:
@@ -78,19 +78,24 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     Raises:
         LockedError: Somebody else holds it; the message names them.
     """
-    with explained(path), path.open("a+") as file:
+    with contextlib.ExitStack() as stack:
+        with explained(path):  # what the owner then does under the lock is not about this file
+            file = stack.enter_context(path.open("a+"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read(200).strip() or "another process"
+                raise LockedError(
+                    f"{path.parent} is being written by {owner}", hint="wait for it to finish"
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read(200).strip() or "another process"
-            raise LockedError(
-                f"{path.parent} is being written by {owner}", hint="wait for it to finish"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
+            yield
+        finally:
+            file.truncate(0)
 
 
 def replace_folder(new: Path, path: Path) -> None:

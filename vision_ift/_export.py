@@ -37,6 +37,7 @@ from vision_ift._manifest import (
     Shard,
     encode,
     in_place,
+    index_path,
     indexes,
     merge,
     put,
@@ -158,8 +159,6 @@ def export(
         _claim(folder)
         with locked(folder / LOCK):
             manifest = _write(folder, planned, asked, jobs=jobs, strict=strict, progress=progress)
-            with explained(folder / LOCK):
-                (folder / LOCK).write_bytes(b"")  # who wrote is not part of the export
     if strict:
         _refuse_dropped(folder, manifest.dropped, manifest.dropped_first)
     return _report(folder, manifest)
@@ -238,7 +237,7 @@ def _write(
     pending: list[tuple[int, str]] = []
     for number in range(layout.shards):
         shard = recorded(folder, layout, number)
-        if shard is not None and in_place(folder, shard):
+        if shard is not None and in_place(folder, shard) and index_path(folder, number).exists():
             shards[number] = shard
         else:
             pending.append((number, shard.xxh3_128 if shard is not None else ""))

@@ -33,6 +33,11 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 0
     note: str = ""
 
+    def __str__(self) -> str:
+        if self.state == "by_hand":
+            return f"by hand: {self.note}"
+        return f"{self.state}: {self.place} ({self.bytes:,} bytes)"
+
 
 def fetch(source: str, *, root: Path | str | None = None, dry_run: bool = False) -> list[Fetched]:
     """Bring what the Hub has of a source into ``ROOT/<source>``, and list the rest.

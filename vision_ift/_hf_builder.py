@@ -57,7 +57,7 @@ class VisionIFT(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets s
         self,
         *,
         config_name: str | None = None,
-        data_dir: str | None = None,
+        data_dir: Path | str | None = None,
         root: Path | str | None = None,
         **more: Any,
     ) -> None:
@@ -67,7 +67,7 @@ class VisionIFT(datasets.ArrowBasedBuilder):  # type: ignore[misc]  # datasets s
         given = {name: more[name] for name in _ARGUMENTS if more.get(name) is not None}
         self.request = Request.of(config_name, root=root if data_dir is None else data_dir, **given)
         more["hash"] = self.request.cache_key()
-        super().__init__(config_name=config_name, data_dir=data_dir, **more)
+        super().__init__(config_name=config_name, data_dir=data_dir and str(data_dir), **more)
 
     def _info(self) -> datasets.DatasetInfo:
         features = datasets.Features.from_dict(FEATURES_JSON)

@@ -246,18 +246,22 @@ def read(path: Path, kind: type[S]) -> S | None:
 
 
 def record_path(folder: Path, number: int) -> Path:
-    """Where the record of a shard lies; its part of the index has the suffix ``.arrow``."""
+    """Where the record of a shard lies."""
     return folder / DONE / f"{number:06d}.json"
+
+
+def index_path(folder: Path, number: int) -> Path:
+    """Where a shard's part of the index lies."""
+    return folder / DONE / f"{number:06d}.arrow"
 
 
 def record(folder: Path, shard: Shard, index: pa.RecordBatch) -> None:
     """Record a shard that is in place and durable."""
-    path = record_path(folder, shard.number)
     sink = pa.BufferOutputStream()
     with ipc.new_file(sink, INDEX_SCHEMA) as writer:
         writer.write_batch(index)
-    write_file(path.with_suffix(".arrow"), sink.getvalue().to_pybytes())
-    write_file(path, encode(shard))
+    write_file(index_path(folder, shard.number), sink.getvalue().to_pybytes())
+    write_file(record_path(folder, shard.number), encode(shard))
 
 
 def recorded(folder: Path, layout: Layout, number: int) -> Shard | None:
@@ -281,7 +285,7 @@ def in_place(folder: Path, shard: Shard | ShardFile) -> bool:
 def indexes(folder: Path, layout: Layout) -> Iterable[pa.RecordBatch]:
     """Read the shards' parts of the index, in order; those of no rows are left out."""
     for number in range(layout.shards):
-        path = record_path(folder, number).with_suffix(".arrow")
+        path = index_path(folder, number)
         try:
             with ipc.open_file(path.read_bytes()) as reader:
                 batch = reader.get_batch(0)

@@ -63,8 +63,13 @@ def write_genome(tree: Tree, views: Sequence[View], choices: Choices) -> None:
         questions.append({"id": view.id, "qas": _asked(view, choices)})
         regions.append({"regions": _regions(view), "id": view.id})
     tree.array("visual_genome/image_data.json", images)
-    tree.counts["visual_genome/image_data.json:coco"] = sum(view.coco_id is not None for view in views)
-    for name, inner, records in (("question_answers", "qas", questions), ("region_descriptions", "regions", regions)):
+    tree.counts["visual_genome/image_data.json:coco"] = sum(
+        view.coco_id is not None for view in views
+    )
+    for name, inner, records in (
+        ("question_answers", "qas", questions),
+        ("region_descriptions", "regions", regions),
+    ):
         path = f"visual_genome/{name}.json"
         tree.array(path, records)
         sizes = [len(record[inner]) for record in records]  # type: ignore[arg-type]
@@ -81,7 +86,11 @@ def _spoken(query: Query) -> str:
 
 
 def _asked(view: View, choices: Choices) -> list[Record]:
-    found = [query for query in queries(view.scene, choices.under("ask", view.id)) if query.kind not in ("zero", "lore")]
+    found = [
+        query
+        for query in queries(view.scene, choices.under("ask", view.id))
+        if query.kind not in ("zero", "lore")
+    ]
     return [
         {
             "a_objects": [],

@@ -13,10 +13,28 @@ from vision_ift.demo._words import captions, noun, number, place_of
 Asked = list[tuple[Shot, Query]]
 
 _LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_OPENINGS = ("how many", "what color is the", "what color are the", "what color", "is there a", "is there")
-_OPENINGS += ("is this", "is it", "is the", "what time", "what is the person", "what is the", "what")
+_OPENINGS = (
+    "how many",
+    "what color is the",
+    "what color are the",
+    "what color",
+    "is there a",
+    "is there",
+)
+_OPENINGS += (
+    "is this",
+    "is it",
+    "is the",
+    "what time",
+    "what is the person",
+    "what is the",
+    "what",
+)
 _OPENINGS += ("where is the", "where is", "which", "who")
-_CC_BY = {"url": "http://creativecommons.org/licenses/by/4.0/", "name": "Creative Commons Attribution 4.0"}
+_CC_BY = {
+    "url": "http://creativecommons.org/licenses/by/4.0/",
+    "name": "Creative Commons Attribution 4.0",
+}
 
 
 def write_questions(tree: Tree, shots: Sequence[Shot], choices: Choices) -> None:
@@ -35,7 +53,11 @@ def write_questions(tree: Tree, shots: Sequence[Shot], choices: Choices) -> None
 
     _write_vqav2(tree, chosen("count zero color yes no place sky doing where time", 4), choices)
     _write_okvqa(tree, chosen("lore", 2), choices)
-    _write_aokvqa(tree, chosen("lore place doing where color time", 1, lambda s: s.folder != "train2014"), choices)
+    _write_aokvqa(
+        tree,
+        chosen("lore place doing where color time", 1, lambda s: s.folder != "train2014"),
+        choices,
+    )
     _write_vqae(tree, chosen("count color yes doing where sky", 1), choices)
     _write_stvqa(tree, chosen("text", 2, lambda shot: shot.half == "train2014"), choices)
     _write_cocoqa(tree, shots, asked)
@@ -101,13 +123,19 @@ def _write_vqav2(tree: Tree, asked: Asked, choices: Choices) -> None:
             )
         head = {"info": info, "license": _CC_BY, "data_subtype": half, "data_type": "mscoco"}
         path = f"vqav2/v2_OpenEnded_mscoco_{half}_questions.json"
-        tree.value(path, {**head, "task_type": "Open-Ended", "questions": questions}, len(questions))
+        tree.value(
+            path, {**head, "task_type": "Open-Ended", "questions": questions}, len(questions)
+        )
         path = f"vqav2/v2_mscoco_{half}_annotations.json"
         tree.value(path, {**head, "annotations": annotations}, len(annotations))
 
 
 def _write_okvqa(tree: Tree, asked: Asked, choices: Choices) -> None:
-    info = {"description": "Drawn scenes in the layout of OK-VQA v1.0", "version": "1.0", "year": 2019}
+    info = {
+        "description": "Drawn scenes in the layout of OK-VQA v1.0",
+        "version": "1.0",
+        "year": 2019,
+    }
     for half in ("train2014", "val2014"):
         questions: list[Record] = []
         annotations: list[Record] = []
@@ -133,7 +161,9 @@ def _write_okvqa(tree: Tree, asked: Asked, choices: Choices) -> None:
             )
         head = {"info": info, "license": _CC_BY, "data_subtype": half, "data_type": "mscoco"}
         path = f"okvqa/OpenEnded_mscoco_{half}_questions.json"
-        tree.value(path, {**head, "task_type": "Open-Ended", "questions": questions}, len(questions))
+        tree.value(
+            path, {**head, "task_type": "Open-Ended", "questions": questions}, len(questions)
+        )
         path = f"okvqa/mscoco_{half}_annotations.json"
         tree.value(path, {**head, "annotations": annotations}, len(annotations))
 
@@ -144,7 +174,9 @@ def _write_aokvqa(tree: Tree, asked: Asked, choices: Choices) -> None:
         if len(query.wrong) < 3:
             continue
         mine = choices.under("aokvqa", shot.id)
-        split = "train" if shot.folder == "train2017" else "val" if mine.below(3, "test") else "test"
+        split = (
+            "train" if shot.folder == "train2017" else "val" if mine.below(3, "test") else "test"
+        )
         options = mine.shuffled([query.answer, *query.wrong[:3]], "options")
         name = "".join(mine.pick(_LETTERS, "letter", place) for place in range(22))
         record: dict[str, object] = {
@@ -192,18 +224,28 @@ def _write_stvqa(tree: Tree, asked: Asked, choices: Choices) -> None:
     """Tasks 2 and 3 hold all questions, task 1 some of them; a few are on pictures of other sets."""
     rows: list[Record] = []
     for place, (shot, query) in enumerate(asked):
-        rows.append(_scene_text("coco-text", shot.old_name, place, query.question, [query.answer], shot))
+        rows.append(
+            _scene_text("coco-text", shot.old_name, place, query.question, [query.answer], shot)
+        )
     for place, (question, answer) in enumerate(
-        (("What is printed on the box?", "TEA"), ("What does the label say?", "SALT"), ("What is the shop called?", "CORNER"))
+        (
+            ("What is printed on the box?", "TEA"),
+            ("What does the label say?", "SALT"),
+            ("What is the shop called?", "CORNER"),
+        )
     ):
         dataset = ("vizwiz", "iiit_text", "vizwiz")[place]
         name = f"{'VizWiz_train' if dataset == 'vizwiz' else 'img'}_{choices.below(9999, 'stvqa', place):012d}.jpg"
-        rows.append(_scene_text(dataset, name, len(asked) + place, question, [answer, answer.lower()], None))
+        rows.append(
+            _scene_text(dataset, name, len(asked) + place, question, [answer, answer.lower()], None)
+        )
     names = ("Strongly Contextualised", "Weakly Contextualised", "Open Dictionary")
     for task, name in enumerate(names, start=1):
         mine = rows[::2] if task == 1 else rows
         path = f"stvqa/train_task_{task}.json"
-        tree.value(path, {"task_name": f"Task {task} - {name}", "task_id": task, "data": mine}, len(mine))
+        tree.value(
+            path, {"task_name": f"Task {task} - {name}", "task_id": task, "data": mine}, len(mine)
+        )
         tree.counts[f"{path}:coco"] = sum("coco" in str(row["dataset"]) for row in mine)
 
 
@@ -239,7 +281,9 @@ def _short_queries(shot: Shot, asked: list[Query]) -> list[tuple[str, str, int]]
         there = {thing.name for thing in scene.things if thing.zone == zone}
         things = [thing for thing in scene.things if thing.name in there]
         if len(things) == 1:
-            found.append((f"what is {place_of(scene, things[0])}", noun(things[0].name).split()[-1], 0))
+            found.append(
+                (f"what is {place_of(scene, things[0])}", noun(things[0].name).split()[-1], 0)
+            )
     return found
 
 
