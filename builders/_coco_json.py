@@ -33,8 +33,17 @@ Word = Annotated[str, msgspec.Meta(max_length=1_000)]
 _TOGETHER = 512
 
 _FAULTS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NOT_UNICODE = "a text is not valid Unicode (a lone surrogate, or bytes that are not UTF-8)"
 _BYTE = re.compile(r"\(byte (\d+)\)")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+#: An escape in JSON text; the group holds where it is half of a surrogate pair and stands alone.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+#: Stands for a lone surrogate until its record is refused: a code point that no text may use.
+_LONE = rb"\ufdd0"
 
 
 class Unreadable(Exception):  # noqa: N818 - it never leaves this source
@@ -62,12 +71,30 @@ def read_document(root: Path, file: str, kind: type[T]) -> T:
     """
     data = mapped(root / file)
     try:
-        document = msgspec.json.decode(data, type=kind)
+        document = _decode(data, kind)
     except _FAULTS as error:
         raise Unreadable(broken(file, error, len(data))) from None
     for key in getattr(kind, "__struct_fields__", ()):
         _refuse_repeated(data, key, file)
     return document
+
+
+def _decode(data: mmap.mmap | bytes, kind: type[T]) -> T:
+    """Decode a document; a lone surrogate in a record costs that record, not the file."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        whole = bytes(data)
+        marked = _ESCAPE.sub(_mark, whole)
+        if marked == whole:
+            raise
+        return msgspec.json.decode(marked, type=kind)
+
+
+def _mark(escape: re.Match[bytes]) -> bytes:
+    return _LONE if escape[1] else escape[0]
 
 
 def broken(file: str, error: Exception, size: int) -> Dropped:
@@ -124,7 +151,7 @@ def records(
             decoded: list[T] | None = many.decode(data)
         except _FAULTS:
             decoded = None
-        if decoded is not None and not _may_repeat(data, decoded, fields):
+        if decoded is not None and _LONE not in data and not _may_repeat(data, decoded, fields):
             yield from enumerate(decoded, start + 1)
         else:
             yield from _one_by_one(some, start + 1, kind, file, name)
@@ -158,8 +185,9 @@ def _one_by_one(
         except _FAULTS as error:
             yield number, refused(data, error, file=file, record=place)
             continue
-        twice = _repeated(data)
-        if twice is not None:
+        if _LONE in data:
+            yield number, Dropped(reason="bad_text", file=file, record=place, detail=_NOT_UNICODE)
+        elif twice := _repeated(data):
             detail = f"the key {twice!r} comes twice"
             yield number, Dropped(reason="bad_record", file=file, record=place, detail=detail)
         else:
@@ -198,8 +226,7 @@ def refused(data: bytes, error: Exception, *, file: str, record: str) -> Dropped
     # A lone surrogate ends msgspec's search for its pair: the message is about the bytes after it.
     surrogate = not isinstance(error, msgspec.ValidationError) and _SURROGATE.search(data)
     if isinstance(error, UnicodeDecodeError) or surrogate:
-        detail = "a text is not valid Unicode (a lone surrogate, or bytes that are not UTF-8)"
-        return Dropped(reason="bad_text", file=file, record=record, detail=detail)
+        return Dropped(reason="bad_text", file=file, record=record, detail=_NOT_UNICODE)
     return Dropped(reason="bad_record", file=file, record=record, detail=str(error))
 
 

@@ -15,7 +15,6 @@ from tests.rows import MakeTable, table_of
 from vision_ift import _registry
 from vision_ift._conversation import Conversation
 from vision_ift._table import Table
-from vision_ift.demo import draw
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -45,6 +44,8 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def drawn_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root drawn by the demo; nobody writes to it."""
+    from vision_ift.demo import draw
+
     root = tmp_path_factory.mktemp("drawn") / "root"
     draw(root)
     return root

@@ -87,7 +87,7 @@ def finish(process: subprocess.Popen[bytes]) -> float:
 
 
 def killed_and_resumed(code: str, tmp_path: Path, *, kills: int, jobs: int = 1) -> tuple[int, bool]:
-    """Kill an export at random moments, then let it end: kills that hit, and whether it is right."""
+    """Kill an export at random moments, then let it end: kills that hit, and if it is right."""
     whole, out = tmp_path / "whole", tmp_path / "out"
     seconds = finish(start(code, tmp_path, whole, jobs))
     chance = random.Random(7)
@@ -130,56 +130,40 @@ def test_the_same_kills_spoil_a_naive_export(plan: Plan, tmp_path: Path) -> None
 
 
 def test_any_failing_call_leaves_an_export_that_goes_on(
-    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export(plan, out=tmp_path / "whole", shard_bytes=SHARD)
-    shards = members(tmp_path / "whole")
-    real: dict[str, Callable[..., Any]] = {
-        name: getattr(os, name) for name in ("fsync", "writev", "replace")
-    }
-    real_rename = Path.replace
-    calls = 0
-    limit = 0
+    plan = small_plan(tmp_path, rows=8)
+    calls = limit = 0
 
-    def failing(name: str) -> Callable[..., Any]:
+    def fail_at_limit(real: Callable[..., Any], error: int) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             nonlocal calls
             calls += 1
             if calls == limit:
-                raise OSError(errno.EIO, "the disk failed")
-            return real[name](*arguments)
+                raise OSError(error, os.strerror(error))
+            return real(*arguments)
 
         return call
 
-    def rename(self: Path, target: Path) -> Path:
-        nonlocal calls
-        calls += 1
-        if calls == limit:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return real_rename(self, target)
-
-    monkeypatch.setattr(os, "fsync", failing("fsync"))
-    monkeypatch.setattr(os, "writev", failing("writev"))
-    monkeypatch.setattr(Path, "replace", rename)
-    failed = 0
-    for limit in range(1, 400, 5):
-        calls = 0
-        out = tmp_path / f"out-{limit}"
-        try:
+    monkeypatch.setattr(os, "fsync", fail_at_limit(os.fsync, errno.EIO))
+    monkeypatch.setattr(os, "writev", fail_at_limit(os.writev, errno.ENOSPC))
+    monkeypatch.setattr(Path, "replace", fail_at_limit(Path.replace, errno.EIO))
+    export(plan, out=tmp_path / "whole", shard_bytes=SHARD)
+    whole = tree(tmp_path / "whole")
+    shards = members(tmp_path / "whole")
+    most = calls
+    assert most > 60
+    for failing in range(1, most + 1, most // 20):
+        calls, limit = 0, failing
+        out = tmp_path / f"out-{failing}"
+        with pytest.raises(DiskError, match=str(out)):
             export(plan, out=out, shard_bytes=SHARD)
-        except DiskError:
-            failed += 1
-        else:
-            break
-        # What has a final name is whole.
-        for key, found in members(out).items():
-            assert found == shards[key]
+        # What has a final name is whole, and nothing else is left.
+        assert all(found == shards[key] for key, found in members(out).items())
         assert not list(out.rglob("*.tmp"))
-        calls = 1000
+        limit = 0
         export(plan, out=out, shard_bytes=SHARD)
-        assert tree(out) == tree(tmp_path / "whole")
-        shutil.rmtree(out)
-    assert failed > 10
+        assert tree(out) == whole
 
 
 def test_a_full_disk_is_said_and_survived(plan: Plan, tmp_path: Path) -> None:
@@ -187,7 +171,12 @@ def test_a_full_disk_is_said_and_survived(plan: Plan, tmp_path: Path) -> None:
     sizes = sorted(path.stat().st_size for path in (tmp_path / "whole").rglob("*.tar"))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     out = tmp_path / "out"
-    for limit in (0, 600, sizes[0] - 1, sizes[-1] - 512, sizes[-1] + 512):
+    index, sqlite = (
+        (tmp_path / "whole" / name).stat().st_size
+        for name in ("vision_ift/index.arrow", ".nv-meta/index.sqlite")
+    )
+    assert sizes[-1] < index < sqlite
+    for limit in (0, 600, sizes[0] - 1, sizes[-1] - 512, index - 1, sqlite - 1):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:
             export(plan, out=out, shard_bytes=SHARD)
@@ -197,7 +186,7 @@ def test_a_full_disk_is_said_and_survived(plan: Plan, tmp_path: Path) -> None:
             message = "went through"
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert "failed: File too large" in message or "index.sqlite failed" in message
+        assert " failed: " in message
         assert str(out) in message
         assert "goes on where it stopped" in message
         assert {path.stat().st_size for path in out.glob("*.tar")} <= set(sizes)
@@ -248,7 +237,7 @@ def test_a_shard_is_not_written_again_from_other_pictures(plan: Plan, tmp_path: 
     originals = {path: path.read_bytes() for path in (plan.root / "a").iterdir()}
     for path, data in originals.items():
         path.write_bytes(data[:-1] + b"!")
-    with pytest.raises(IntegrityError, match="pictures under .* have changed since"):
+    with pytest.raises(IntegrityError, match="have changed since"):
         export(plan, out=out, shard_bytes=SHARD)
     assert not (out / "train-000001.tar").exists()
     for path, data in originals.items():

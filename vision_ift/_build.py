@@ -100,7 +100,7 @@ def build(
     with locked(folder.parent / f".{folder.name}.lock", wait=True):
         if (folder / REPORT).exists():
             table = Table(folder)
-            if table.report.fingerprint == fingerprint and not (strict and _failed(table)):
+            if table.report.fingerprint == fingerprint and not (strict and table.report.broken):
                 return table
         elif folder.exists() and any(folder.iterdir()):
             raise OutputError(
@@ -149,11 +149,6 @@ def fingerprint(source: str, *, root: Path | str, options: Mapping[str, Any] | N
     builder = _registry.find(source)
     checked = builder.options(dict(options or {}))
     return _fingerprint(builder, checked, _inputs(builder, Path(root), checked))
-
-
-def _failed(table: Table) -> bool:
-    """Whether anything but what is left out by rule was dropped."""
-    return any(not reason.endswith("_not_picked") for reason in table.report.dropped)
 
 
 def _inputs(builder: Builder, root: Path, options: dict[str, Any]) -> list[tuple[str, int, int]]:
@@ -210,7 +205,7 @@ def _write(
     absent: list[Absent] = []
     splits: dict[str, int] = {}
     references: set[bytes] = set()
-    rows = images = 0
+    rows = images = broken = 0
     for batch in builder.batches(root, run=local(jobs), **options):
         kept = ids.settle(batch)
         for one in kept.dropped:
@@ -224,6 +219,7 @@ def _write(
                     hint="without --strict it is dropped and counted",
                 )
             dropped[one.reason] = dropped.get(one.reason, 0) + one.count
+            broken += 0 if one.by_rule else one.count
             named = first.setdefault(one.reason, [])
             if len(named) < FIRST:
                 named.append({"file": one.file, "record": one.record, "detail": one.detail})
@@ -248,6 +244,7 @@ def _write(
         splits=dict(sorted(splits.items())),
         dropped=dict(sorted(dropped.items())),
         dropped_first=dict(sorted(first.items())),
+        broken=broken,
         absent=[{"name": one.name, "wanted": list(one.wanted)} for one in absent],
         options=options,
         inputs={},

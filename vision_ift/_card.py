@@ -145,9 +145,17 @@ def _dropped(manifest: Manifest) -> str:
 
 def _loading(manifest: Manifest) -> str:
     split = manifest.split
-    last = manifest.shards[-1].name.removeprefix(f"{split}-").removesuffix(".tar")
-    first = manifest.shards[0].name.removeprefix(f"{split}-").removesuffix(".tar")
-    shards = manifest.shards[0].name if first == last else f"{split}-{{{first}..{last}}}.tar"
+    names = [shard.name for shard in manifest.shards]
+    first, last = (
+        name.removeprefix(f"{split}-").removesuffix(".tar") for name in (names[0], names[-1])
+    )
+    if len(names) == 1:
+        shards = f'"FOLDER/{names[0]}"'
+    elif len(names) == int(last) - int(first) + 1:
+        shards = f'"FOLDER/{split}-{{{first}..{last}}}.tar"'
+    else:  # a shard of no rows has no file, and webdataset stops at one that is not there
+        shards = f'sorted(glob.glob("FOLDER/{split}-*.tar"))'
+    more = "import glob\n\n" if shards.startswith("sorted") else ""
     return f"""## Loading
 
 With `datasets` (this folder, or its name on the Hub):
@@ -161,9 +169,9 @@ rows = load_dataset("FOLDER", split="{split}", streaming=True)
 With `webdataset`; `json["images"]` names the image members in the order of the image parts:
 
 ```python
-import webdataset
+{more}import webdataset
 
-rows = webdataset.WebDataset("FOLDER/{shards}", shardshuffle=False).decode("pil")
+rows = webdataset.WebDataset({shards}, shardshuffle=False).decode("pil")
 ```
 
 With Ray: `ray.data.read_webdataset("FOLDER", file_extensions=["tar"], decoder=None)`. Energon reads

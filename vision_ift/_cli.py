@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from vision_ift import _registry
@@ -320,7 +321,7 @@ def export(
     if dry_run:
         show_json({**summary, "dry_run": True, "out": str(out)}) if as_json else _show_plan(summary)
         return
-    written: dict[str, Any] = report.as_dict()
+    written: dict[str, Any] = msgspec.to_builtins(report)
     if as_json:
         show_json(
             {

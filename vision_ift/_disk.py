@@ -80,18 +80,17 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         with explained(path):  # what the owner then does under the lock is not about this file
-            file = stack.enter_context(path.open("a+"))
+            file = stack.enter_context(path.open("a+b", buffering=0))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 file.seek(0)
-                owner = file.read(200).strip() or "another process"
+                owner = file.read(200).decode("utf-8", "replace").strip() or "another process"
                 raise LockedError(
                     f"{path.parent} is being written by {owner}", hint="wait for it to finish"
                 ) from None
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         try:
             yield
         finally:

@@ -202,7 +202,8 @@ def _write_sqlite(path: Path, index: Iterator[pa.RecordBatch]) -> None:
                     raise
                 raise DiskError(
                     f"writing {path} failed: {error}",
-                    hint="free some space and run the same command again",
+                    hint="free some space and run the same command again: it goes on where it "
+                    "stopped",
                 ) from error
             sync_file(temporary)
             temporary.replace(path)

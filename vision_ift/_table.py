@@ -40,6 +40,7 @@ class BuildReport(msgspec.Struct, kw_only=True):
         splits: Rows a split.
         dropped: Reason to number of records.
         dropped_first: Reason to the first ten of them: file, record and what was found.
+        broken: How many of the dropped broke a rule (the others are left out by rule).
         absent: Parts of the source whose files are not under ROOT, with the files wanted.
         options: The options that differ from their defaults.
         inputs: The files read, relative to ROOT, with their sizes in bytes (folders: -1).
@@ -55,6 +56,7 @@ class BuildReport(msgspec.Struct, kw_only=True):
     splits: dict[str, int]
     dropped: dict[str, int]
     dropped_first: dict[str, list[dict[str, str]]]
+    broken: int = 0
     absent: list[dict[str, Any]]
     options: dict[str, Any]
     inputs: dict[str, int]

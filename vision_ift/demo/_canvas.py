@@ -1,14 +1,15 @@
 """Flat shapes: put down with a pen, painted by Pillow, and laid on a grid of owners.
 
-A picture is painted at twice its size and halved, which smooths the edges. The grid of owners (which
-thing is seen at which pixel) is filled here and not by Pillow, so that annotations made from it
-stay the same whatever Pillow is installed.
+A picture is painted at twice its size and halved, which smooths the edges. The grid of owners
+(which thing is seen at which pixel) is filled here and not by Pillow, so that the annotations
+made from it stay the same whatever Pillow is installed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import pairwise
 from math import atan2, ceil, cos, pi, radians, sin
 from typing import NamedTuple
 
@@ -125,7 +126,7 @@ class Pen:
         """A line of some width with round ends and joints."""
         radius = width / 2
         steps = 4 if radius * self.scale < 4 else 7
-        for (a, b), (c, d) in zip(points, points[1:], strict=False):
+        for (a, b), (c, d) in pairwise(points):
             ahead = atan2(d - b, c - a)
             turns = [ahead - pi / 2 + pi * step / steps for step in range(steps + 1)]
             far = [(c + radius * cos(turn), d + radius * sin(turn)) for turn in turns]

@@ -6,7 +6,8 @@ _THINGS = """
 person: 1 person
 vehicle: 2 bicycle, 3 car, 4 motorcycle, 5 airplane, 6 bus, 7 train, 8 truck, 9 boat
 outdoor: 10 traffic light, 11 fire hydrant, 13 stop sign, 14 parking meter, 15 bench
-animal: 16 bird, 17 cat, 18 dog, 19 horse, 20 sheep, 21 cow, 22 elephant, 23 bear, 24 zebra, 25 giraffe
+animal: 16 bird, 17 cat, 18 dog, 19 horse, 20 sheep, 21 cow, 22 elephant, 23 bear
+animal: 24 zebra, 25 giraffe
 accessory: 27 backpack, 28 umbrella, 31 handbag, 32 tie, 33 suitcase
 sports: 34 frisbee, 35 skis, 36 snowboard, 37 sports ball, 38 kite, 39 baseball bat
 sports: 40 baseball glove, 41 skateboard, 42 surfboard, 43 tennis racket

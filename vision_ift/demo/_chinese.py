@@ -83,8 +83,7 @@ def describe_cn(scene: Scene) -> str:
     if groups:
         listed = groups[0] if len(groups) == 1 else f"{'、'.join(groups[:-1])}和{groups[-1]}"
         parts.append(f"画面中可以看到{listed}。")
-    for clock in scene.of("clock"):
-        parts.append(f"时钟显示的时间是{clock.detail}。")
+    parts += [f"时钟显示的时间是{clock.detail}。" for clock in scene.of("clock")]
     if scene.sign:
         parts.append(f"商店的招牌上写着“{scene.sign}”。")
     parts.append(f"画面的其余部分是{rest}，整幅画色彩明快，线条简洁。")

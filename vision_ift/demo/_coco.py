@@ -15,7 +15,8 @@ from vision_ift.demo._choices import Choices
 from vision_ift.demo._files import Record, Tree, encode
 from vision_ift.demo._outline import extent, polygons, run_lengths
 from vision_ift.demo._places import PLACES
-from vision_ift.demo._scene import Scene, Thing, compose
+from vision_ift.demo._scene import Scene, Thing
+from vision_ift.demo._stage import compose
 from vision_ift.demo._words import captions
 
 _LICENSES = (
@@ -101,8 +102,8 @@ def _write_split(
     people: list[Record] = []
     maps: list[Record] = []
     for shot in shots:
-        for text in captions(shot.scene, choices.under("captions", shot.id)):
-            said.append({"image_id": shot.id, "id": next(ids), "caption": text})
+        texts = captions(shot.scene, choices.under("captions", shot.id))
+        said += [{"image_id": shot.id, "id": next(ids), "caption": text} for text in texts]
         owners = shot.scene.owners()
         first = len(shot.scene.layers) + 1
         for place, thing in enumerate(shot.scene.things):
@@ -115,14 +116,14 @@ def _write_split(
         tree.put(f"coco/annotations/panoptic_{split}/{name}", data)
         maps.append({"segments_info": segments, "file_name": name, "image_id": shot.id})
     base: dict[str, object] = {"info": _info(2017), "licenses": LICENSES, "images": images}
-    for name, annotations, more in (
+    for name, records, more in (
         ("captions", said, {}),
         ("instances", instances, {"categories": THINGS}),
         ("person_keypoints", people, {"categories": [PERSON]}),
         ("panoptic", maps, {"info": _info(2018), "categories": PANOPTIC}),
     ):
         path = f"coco/annotations/{name}_{split}.json"
-        tree.value(path, {**base, "annotations": annotations, **more}, len(annotations))
+        tree.value(path, {**base, "annotations": records, **more}, len(records))
         tree.counts[f"{path}:images"] = len(images)
 
 

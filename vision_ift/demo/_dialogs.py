@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 from vision_ift.demo._choices import Choices
 from vision_ift.demo._coco import Shot
-from vision_ift.demo._files import Record, Tree, encode
+from vision_ift.demo._files import Record, Tree, encode, rounds
 from vision_ift.demo._queries import queries
-from vision_ift.demo._scene import Scene, compose
+from vision_ift.demo._scene import Scene
+from vision_ift.demo._stage import compose
 from vision_ift.demo._words import (
     PLACE,
     SCENERY,
@@ -34,7 +35,7 @@ _MOODS = {
     "beach": ("wide and restful", "listen to the waves", "spend a day by the water"),
     "street": ("lively and neat", "look at the house fronts", "stroll through the town"),
     "kitchen": ("homely and tidy", "prepare something to eat", "have breakfast together"),
-    "railway": ("full of expectation", "set out on a journey", "meet somebody who arrives"),
+    "railway": ("busy and hopeful", "set out on a journey", "meet somebody who arrives"),
     "room": ("cozy and warm", "sit down on the rug", "spend a quiet evening at home"),
     "snow": ("cold and clear", "leave the first footprints", "enjoy a winter day"),
 }
@@ -68,7 +69,7 @@ def write_llava(tree: Tree, shots: Sequence[Shot], choices: Choices, pictures: i
     for shot in choices.shuffled(busy, "llava")[:pictures]:
         mine, number = choices.under("llava", shot.id), f"{shot.id:012d}"
         asked = [q for q in queries(shot.scene, mine) if q.kind not in ("zero", "lore", "complex")]
-        talk = [(query.question, query.why) for query in asked[: 3 + mine.below(2, "rounds")]]
+        talk = [(query.question, query.reply) for query in asked[: 3 + mine.below(2, "rounds")]]
         detail = [(mine.pick(_DETAIL, "detail"), paragraph(shot.scene, mine))]
         for kind, turns in (
             ("conv", talk),
@@ -79,20 +80,18 @@ def write_llava(tree: Tree, shots: Sequence[Shot], choices: Choices, pictures: i
             records.append(record(number, shot.name, turns, image_last=last))
     path = "llava/llava_instruct_150k.json"
     tree.array(path, choices.shuffled(records, "rows"))
-    tree.counts[f"{path}:rounds"] = sum(len(row["conversations"]) // 2 for row in records)  # type: ignore[arg-type]
+    tree.counts[f"{path}:rounds"] = rounds(records)
 
 
 def _reasoning(scene: Scene) -> tuple[str, str]:
     mood, deed, plan = _MOODS[scene.place]
     names = ordered(scene)
     seen = joined([group(scene, name) for name in names[:3]])
-    question = f"What could make this {scene.place if scene.place != 'railway' else 'station'} a good place to {plan}?"
-    if scene.place in ("room", "snow"):
-        question = f"What in this picture invites one to {plan}?"
+    question = f"What in this picture could invite somebody to {plan}?"
     answer = (
-        f"The picture shows {seen}, together with {SCENERY[scene.place]}. All of this looks {mood}, so "
-        f"one could easily {deed}. {action(scene, names[0])} That gives the eye something to rest on "
-        f"and makes it pleasant to {plan}."
+        f"The picture shows {seen}, together with {SCENERY[scene.place]}. All of this looks "
+        f"{mood}, so one could easily {deed}. {action(scene, names[0])} That gives the eye something to "
+        f"rest on and makes it pleasant to {plan}."
     )
     return question, answer
 
@@ -102,17 +101,17 @@ def _story(scene: Scene, choices: Choices) -> str:
     told = " ".join(action(scene, name) for name in names[:3])
     mood, deed, _ = _MOODS[scene.place]
     return (
-        f"It was {a(mood.split(' ')[0])} hour{when(scene, choices, 'story')}. {told} Nobody said a word. "
-        f"Then somebody laughed, and all agreed that there was nothing better than to {deed}."
+        f"It is {a(mood.split(' ')[0])} hour{when(scene, choices, 'story')}. {told} All is quiet. "
+        f"Then somebody laughs, and all agree that there is nothing better than to {deed}."
     )
 
 
-def _advert(scene: Scene, choices: Choices) -> str:
+def _advert(scene: Scene) -> str:
     mood, deed, plan = _MOODS[scene.place]
     seen = joined([group(scene, name) for name in ordered(scene)[:3]])
     return (
         f"Looking for a place that is {mood}? Come and {deed}! You will find {seen}, "
-        f"and {SCENERY[scene.place]} as far as the eye can see. A perfect way to {plan}."
+        f"and around them {SCENERY[scene.place]}. A perfect way to {plan}."
     )
 
 
@@ -130,28 +129,29 @@ def _quiz(scene: Scene, choices: Choices) -> str:
     return f"Question: {query.question}\n{listed}\nAnswer: {query.answer}. {query.why}"
 
 
-def _dialogue(scene: Scene, choices: Choices) -> str:
+def _dialogue(scene: Scene) -> str:
     names = ordered(scene)
+    seen = sentence(joined([group(scene, name) for name in names[:3]]))
     return (
         f"Ann: Where are we?\nBen: This must be {PLACE[scene.place]}.\n"
-        f"Ann: And what is there to see?\nBen: {sentence(joined([group(scene, n) for n in names[:3]]))}\n"
+        f"Ann: And what is there to see?\nBen: {seen}\n"
         f"Ann: You are right. {action(scene, names[0])}"
     )
 
 
-def _guide(scene: Scene, choices: Choices) -> str:
+def _guide(scene: Scene) -> str:
     steps = [f"Draw {SCENERY[scene.place]} as the background."]
     steps += [sentence(f"add {group(scene, name)}") for name in ordered(scene)]
     steps.append("Fill every shape with one flat color and give the nearest things a soft shadow.")
     return "\n".join(f"{place}. {step}" for place, step in enumerate(steps, start=1))
 
 
-def _analysis(scene: Scene, choices: Choices) -> str:
+def _analysis(scene: Scene) -> str:
     colors = list(dict.fromkeys(thing.colour for thing in scene.things if thing.colour))
     palette = f"The things in it are {joined(colors)}." if colors else "It keeps to quiet colors."
     return (
-        f"The picture is built from flat, simple shapes. {sentence(SCENERY[scene.place])[:-1]} form "
-        f"the background, and {group(scene, ordered(scene)[0])} draws the eye first. {palette} "
+        f"The picture is built from flat, simple shapes. {sentence(SCENERY[scene.place])[:-1]} "
+        f"form the background. The eye goes to {group(scene, ordered(scene)[0])} first. {palette} "
         f"The mood is {_MOODS[scene.place][0]}."
     )
 
@@ -159,12 +159,15 @@ def _analysis(scene: Scene, choices: Choices) -> str:
 _WORKS: tuple[tuple[str, Callable[[Scene, Choices], str]], ...] = (
     ("Write a haiku inspired by the image.", lambda scene, _: _HAIKU[scene.place]),
     ("Tell a short story that takes place in the image.", _story),
-    ("Create a travel advertisement for the place in the image.", _advert),
+    ("Create a travel advertisement for the place in the image.", lambda scene, _: _advert(scene)),
     ("Compose a cheerful social media post about the picture.", _post),
     ("Write a quiz question with four options based on the image.", _quiz),
-    ("Write a short dialogue between two people who look at the image.", _dialogue),
-    ("Write a step-by-step guide to drawing this scene.", _guide),
-    ("Analyze the composition and the mood of the image.", _analysis),
+    (
+        "Write a short dialogue between two people who look at the image.",
+        lambda scene, _: _dialogue(scene),
+    ),
+    ("Write a step-by-step guide to drawing this scene.", lambda scene, _: _guide(scene)),
+    ("Analyze the composition and the mood of the image.", lambda scene, _: _analysis(scene)),
     ("Write a caption for the image.", lambda scene, choices: captions(scene, choices)[0]),
 )
 _BENCH = (

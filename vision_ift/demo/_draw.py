@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def draw(root: Path, *, seed: int = 17, pictures: int = 200) -> dict[str, int]:
             tree.put("README.md", _README.format(seed=seed).encode())
             if root.exists():
                 root.rmdir()  # empty, or this fails: nobody's files are lost
-            shutil.move(tree.folder, root)
+            tree.folder.rename(root)
     except OSError as error:
         raise OutputError(
             f"{root}: the drawn data cannot be written: {error}",

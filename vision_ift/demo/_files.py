@@ -82,6 +82,16 @@ def _dumps(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def rounds(records: Iterable[Record]) -> int:
+    """How many questions and answers records in LLaVA's layout hold."""
+    total = 0
+    for record in records:
+        turns = record["conversations"]
+        assert isinstance(turns, list)
+        total += len(turns) // 2
+    return total
+
+
 def encode(picture: Image.Image, suffix: str = ".jpg", *, turned: bool = False) -> bytes:
     """The bytes of a picture file.
 

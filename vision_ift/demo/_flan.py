@@ -9,8 +9,10 @@ from vision_ift.demo._choices import Choices
 from vision_ift.demo._coco import Shot
 from vision_ift.demo._dialogs import record
 from vision_ift.demo._files import Record, Tree, encode
-from vision_ift.demo._queries import Query, queries
-from vision_ift.demo._scene import Scene, compose
+from vision_ift.demo._queries import queries
+from vision_ift.demo._query import Query
+from vision_ift.demo._scene import Scene
+from vision_ift.demo._stage import compose
 from vision_ift.demo._words import a, captions, group, joined, ordered, paragraph
 
 _FOLDER = "images_191task_1k"
@@ -144,7 +146,7 @@ def _own_rounds(kind: str, scene: Scene, choices: Choices) -> list[tuple[str, st
         query = next(query for query in every if query.kind in ("count", "zero"))
         return [
             (
-                f"Here is a picture and a question about it. Fill in the number.\n\n{query.question}",
+                f"Here is a picture and a question. Fill in the number.\n\n{query.question}",
                 query.answer,
             )
         ]
@@ -159,8 +161,9 @@ def _own_rounds(kind: str, scene: Scene, choices: Choices) -> list[tuple[str, st
         talk = [query for query in every if query.kind not in ("lore", "zero")][:3]
         told = "".join(f"Human: {q.question.lower()}\nAssistant: {q.answer}\n" for q in talk[:2])
         asked = (
-            "Here is a short conversation between a human and an AI assistant about a picture. Read it "
-            f"and answer the question at the end.\n\n{told}Question: {talk[2].question.lower()}"
+            "Here is a short conversation between a human and an AI assistant about a picture. "
+            "Read it and answer the question at the end.\n\n"
+            f"{told}Question: {talk[2].question.lower()}"
         )
         return [(asked, f"Assistant: {talk[2].answer}")]
     if kind == "domain":
@@ -176,7 +179,7 @@ def _own_rounds(kind: str, scene: Scene, choices: Choices) -> list[tuple[str, st
 
 
 def _classify(kind: str, scene: Scene, choices: Choices) -> tuple[str, str]:
-    task, words, _, _ = _GROUPS[kind]
+    words = _GROUPS[kind][1]
     family = [str(entry["name"]) for entry in THINGS if entry["supercategory"] == kind]
     right = next(name for name in ordered(scene) if name in family)
     absent = [name for name in family if name not in scene.names]

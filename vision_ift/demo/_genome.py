@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from vision_ift.demo._choices import Choices
 from vision_ift.demo._coco import Shot
 from vision_ift.demo._files import Record, Tree, encode
-from vision_ift.demo._queries import Query, queries
-from vision_ift.demo._scene import Scene, Thing, compose
+from vision_ift.demo._queries import queries
+from vision_ift.demo._query import Query
+from vision_ift.demo._scene import Scene, Thing
+from vision_ift.demo._stage import compose
 from vision_ift.demo._words import ACTIONS, a, noun, number, paragraph, place_of
 
 TALLY_OFFSET = 90_000_000  # what TallyQA adds to a Visual Genome id
@@ -26,7 +28,7 @@ class View:
 
 
 def take_views(shots: Sequence[Shot], choices: Choices, shared: int, own: int) -> list[View]:
-    """So many pictures that COCO has too (one of them only in its release of 2014), and own ones."""
+    """So many pictures that COCO has too (one only in its release of 2014), and own ones."""
     busy = [shot for shot in shots if shot.scene.things]
     old = [shot for shot in busy if shot.folder == "train2014"][:1]
     newer = choices.shuffled([shot for shot in busy if shot.folder != "train2014"], "shared")
@@ -44,7 +46,7 @@ def take_views(shots: Sequence[Shot], choices: Choices, shared: int, own: int) -
 
 
 def write_genome(tree: Tree, views: Sequence[View], choices: Choices) -> None:
-    """Pictures, image data, questions and regions of Visual Genome; the paragraphs; TallyQA follows."""
+    """Pictures, image data, questions and regions of Visual Genome, and the image paragraphs."""
     images: list[Record] = []
     questions: list[Record] = []
     regions: list[Record] = []

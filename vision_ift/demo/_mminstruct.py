@@ -8,10 +8,12 @@ from PIL import Image
 
 from vision_ift.demo._chinese import describe_cn
 from vision_ift.demo._choices import Choices
-from vision_ift.demo._files import Record, Tree, encode
-from vision_ift.demo._queries import Query, queries
-from vision_ift.demo._scene import Scene, compose
-from vision_ift.demo._words import PLACE, action, group, joined, ordered, paragraph
+from vision_ift.demo._files import Record, Tree, encode, rounds
+from vision_ift.demo._queries import queries
+from vision_ift.demo._query import Query
+from vision_ift.demo._scene import Scene
+from vision_ift.demo._stage import compose
+from vision_ift.demo._words import PLACE, SCENERY, action, group, joined, ordered, paragraph
 
 Turns = list[tuple[str, str]]
 
@@ -93,7 +95,7 @@ def write_mminstruct(tree: Tree, choices: Choices, pictures: int) -> None:
         everything = [row for rows in rows_by_domain.values() for row in rows]
         path = f"mminstruct/jsons_all/{kind}.jsonl"
         tree.lines(path, everything)
-        tree.counts[f"{path}:rounds"] = sum(len(row["conversations"]) // 2 for row in everything)  # type: ignore[arg-type]
+        tree.counts[f"{path}:rounds"] = rounds(everything)
         for domain, rows in rows_by_domain.items():
             tree.lines(f"mminstruct/jsons_per_domain/{folder}/{domain}_{end}.jsonl", rows)
     tree.archive("mminstruct/images.zip", members)
@@ -112,7 +114,7 @@ def _question_rows(scene: Scene, kinds: str, choices: Choices, *, writing: bool)
     """One row of a single round, one of several rounds, and sometimes a written piece."""
     every = queries(scene, choices)
     wanted = kinds.split()
-    first = [query for query in every if query.kind in wanted]
+    first = [query for kind in wanted for query in every if query.kind == kind]
     rest = [query for query in every if query.kind not in wanted]
     picked = [*first, *rest]
     rows = [
@@ -143,13 +145,10 @@ def _posed(query: Query, scene: Scene, choices: Choices) -> tuple[str, str]:
         return f"{query.question}{choices.pick(_SUFFIX_CHOICE, 'choice')}\n{listed}", answer
     if form == 1:
         return query.question + choices.pick(_SUFFIX_SHORT, "short"), query.answer
-    more = (
-        action(scene, ordered(scene)[0])
-        if scene.things
-        else f"The picture shows {PLACE[scene.place]}."
-    )
-    long_answer = query.why if more == query.why else f"{query.why} {more}"
-    return query.question + choices.pick(_SUFFIX_LONG, "long"), long_answer
+    more = f"Around it one sees {SCENERY[scene.place]}."
+    if query.about in scene.names and action(scene, query.about) != query.why:
+        more = action(scene, query.about)
+    return query.question + choices.pick(_SUFFIX_LONG, "long"), f"{query.why} {more}"
 
 
 def _side_by_side(choices: Choices) -> tuple[tuple[Scene, Scene], Image.Image]:

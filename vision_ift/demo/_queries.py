@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from vision_ift.demo._choices import Choices
 from vision_ift.demo._figures import COLOURS
 from vision_ift.demo._kinds import KINDS
 from vision_ift.demo._lore import LORE
+from vision_ift.demo._numbers import complex_counts, plain_counts
+from vision_ift.demo._query import Query, others
 from vision_ift.demo._scene import Scene, Thing
 from vision_ift.demo._words import (
     ACTIONS,
@@ -18,29 +18,11 @@ from vision_ift.demo._words import (
     beside,
     group,
     noun,
-    number,
     ordered,
     place_of,
     sentence,
     shared_color,
 )
-
-
-class Query(NamedTuple):
-    """A question with its short answer.
-
-    ``also`` are other wordings of the answer, ``wrong`` answers of the same sort that are false,
-    ``why`` a true sentence that explains the answer, ``about`` the category or ``scene``.
-    """
-
-    kind: str
-    question: str
-    answer: str
-    why: str
-    wrong: tuple[str, ...]
-    also: tuple[str, ...] = ()
-    about: str = "scene"
-
 
 _SKY_WORDS = {
     "sunny": (
@@ -69,88 +51,6 @@ _SKY_WORDS = {
     ),
 }
 _TEXT_PLACE = {"stop sign": "sign", "boat": "boat", "train": "train", "bus": "bus"}
-
-
-def _counts(scene: Scene, choices: Choices) -> list[Query]:
-    found = []
-    for name, count in scene.counts.items():
-        many = noun(name, 2)
-        forms = (
-            f"How many {many} are there?",
-            f"How many {many} are in the picture?",
-            f"How many {many} can you see?",
-        )
-        wrong = tuple(str(n) for n in (count + 1, count - 1, count + 2, count + 3) if n > 0)
-        verb = "are" if count > 1 else "is"
-        why = sentence(f"there {verb} {number(count)} {noun(name, count)} in the picture")
-        question = choices.pick(forms, name, "count")
-        found.append(Query("count", question, str(count), why, wrong, (number(count),), name))
-    absent = [name for name in KINDS if name not in scene.names]
-    for name in choices.shuffled(absent, "absent")[:1]:
-        why = sentence(f"there are no {noun(name, 2)} in the picture")
-        question = f"How many {noun(name, 2)} are there?"
-        found.append(Query("zero", question, "0", why, ("1", "2", "3"), ("zero", "none"), name))
-    return found
-
-
-def _complex_counts(scene: Scene) -> list[Query]:
-    found = []
-    for name, count in scene.counts.items():
-        if count < 2:
-            continue
-        things, many = scene.of(name), noun(name, 2)
-        colors = sorted({thing.colour for thing in things})
-        if len(colors) > 1 and name not in ("person", "potted plant"):
-            color, here = colors[0], sum(thing.colour == colors[0] for thing in things)
-            why = sentence(
-                f"{number(here)} of the {number(count)} {many} {'is' if here == 1 else 'are'} {color}"
-            )
-            wrong = (str(count), str(here + 1), str(here + 2), "0")
-            found.append(
-                Query(
-                    "complex",
-                    f"How many {color} {many} are there?",
-                    str(here),
-                    why,
-                    _other(wrong, str(here)),
-                    (number(here),),
-                    name,
-                )
-            )
-        for mark, rest in scene.counts.items():
-            if rest != 1 or mark == name:
-                continue
-            pole = scene.of(mark)[0].box
-            left = sum(thing.box[2] <= pole[0] for thing in things)
-            right = sum(thing.box[0] >= pole[2] for thing in things)
-            if left + right == count and 0 < left:
-                part = (
-                    f"{number(left)} of the {number(count)} {many}"
-                    if right
-                    else f"all {number(count)} {many}"
-                )
-                why = sentence(
-                    f"{part} {'is' if left == 1 else 'are'} to the left of the {noun(mark)}"
-                )
-                question = f"How many {many} are to the left of the {noun(mark)}?"
-                wrong = (str(left + 1), str(left + 2), "0", str(left + 3))
-                found.append(
-                    Query(
-                        "complex",
-                        question,
-                        str(left),
-                        why,
-                        _other(wrong, str(left)),
-                        (number(left),),
-                        name,
-                    )
-                )
-                break
-    return found
-
-
-def _other(options: tuple[str, ...], answer: str) -> tuple[str, ...]:
-    return tuple(option for option in dict.fromkeys(options) if option != answer)
 
 
 def _colors(scene: Scene, choices: Choices) -> list[Query]:
@@ -251,7 +151,7 @@ def _setting(scene: Scene) -> list[Query]:
             "What is the weather like?": ("sunny", "cloudy", "rainy", "snowing"),
             "What time of day is it?": ("morning", "noon", "night", "evening"),
         }
-        found.append(Query("sky", question, answer, reason, _other(hours[question], answer), same))
+        found.append(Query("sky", question, answer, reason, others(hours[question], answer), same))
         dark = "yes" if scene.sky == "night" else "no"
         if scene.sky == "sunset":
             return found  # neither dark nor bright
@@ -275,7 +175,7 @@ def _details(scene: Scene) -> list[Query]:
             continue
         thing = scene.of(name)[0]
         if name == "clock":
-            wrong = _other(("3:00", "6:30", "9:00", "12:30", "1:30"), thing.detail)
+            wrong = others(("3:00", "6:30", "9:00", "12:30", "1:30"), thing.detail)
             why = f"The hands of the clock stand at {thing.detail}."
             also = (
                 (f"{thing.detail.removesuffix(':00')} o'clock",)
@@ -288,7 +188,7 @@ def _details(scene: Scene) -> list[Query]:
                 )
             )
         elif name == "traffic light":
-            wrong = _other(("red", "yellow", "green", "blue"), thing.detail)
+            wrong = others(("red", "yellow", "green", "blue"), thing.detail)
             why = f"The {thing.detail} lamp is lit."
             found.append(
                 Query(
@@ -303,7 +203,7 @@ def _details(scene: Scene) -> list[Query]:
             )
         elif name == "person":
             doing = ACTIONS[thing.doing]
-            wrong = _other(("sleeping", "swimming", "reading", "cooking"), doing)
+            wrong = others(("sleeping", "swimming", "reading", "cooking"), doing)
             found.append(
                 Query(
                     "doing",
@@ -318,7 +218,7 @@ def _details(scene: Scene) -> list[Query]:
         elif name in ("dog", "cat", "sports ball", "bird", "kite", "boat", "bench"):
             spot = place_of(scene, thing).split(" ", 1)[1]
             where = place_of(scene, thing)
-            wrong = _other(("on the roof", "behind a door", "under a bed", "in a tree"), where)
+            wrong = others(("on the roof", "behind a door", "under a bed", "in a tree"), where)
             found.append(
                 Query(
                     "where",
@@ -352,13 +252,13 @@ def _words_seen(scene: Scene) -> list[Query]:
             "bus": "What number does the bus have?",
         }[thing.name]
         why = f'On the {_TEXT_PLACE[thing.name]} one can read "{thing.text}".'
-        wrong = _other(("YIELD", "AURORA", "CENTRAL", "108"), thing.text)
+        wrong = others(("YIELD", "AURORA", "CENTRAL", "108"), thing.text)
         found.append(
             Query("text", question, thing.text, why, wrong, (thing.text.lower(),), thing.name)
         )
     if scene.sign:
         why = f'The sign above the shop says "{scene.sign}".'
-        wrong = _other(("PHARMACY", "SCHOOL", "BANK", "BARBER"), scene.sign)
+        wrong = others(("PHARMACY", "SCHOOL", "BANK", "BARBER"), scene.sign)
         found.append(
             Query(
                 "text",
@@ -399,8 +299,8 @@ def queries(scene: Scene, choices: Choices) -> list[Query]:
     ``sky``, ``time``, ``doing``, ``where``, ``text`` (words in the picture), ``lore`` (knowledge).
     """
     found = [
-        *_counts(scene, choices),
-        *_complex_counts(scene),
+        *plain_counts(scene, choices),
+        *complex_counts(scene),
         *_colors(scene, choices),
         *_presence(scene, choices),
         *_setting(scene),

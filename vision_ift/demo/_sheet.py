@@ -133,7 +133,9 @@ def paint_sky(sheet: Sheet, horizon: float) -> None:
             pen.oval((u + du * size, v + dv * size), radii, tone, alpha=215, solid=False)
 
 
-def raise_hills(sheet: Sheet, horizon: float, colour: RGB, rise: float, name: str, stuff: str) -> None:
+def raise_hills(
+    sheet: Sheet, horizon: float, colour: RGB, rise: float, name: str, stuff: str
+) -> None:
     pen, wide = sheet.pen(stuff), sheet.aspect
     phase, waves = sheet.choices.between(0, 6, name, "phase"), sheet.choices.between(1.2, 2.6, name)
     ridge: list[Point] = []
@@ -186,5 +188,3 @@ def lay_ground(sheet: Sheet, stuff: str, top: float, bottom: float, colour: RGB)
     tone = sheet.tint(colour)
     sheet.wash(pen, top, bottom, shade(tone, 0.12), shade(tone, -0.1))
     return pen
-
-

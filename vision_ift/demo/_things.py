@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import cos, radians, sin
 
 from vision_ift.demo._canvas import RGB, Pen, shade
@@ -46,7 +47,7 @@ def umbrella(pen: Pen, look: Look) -> None:
     """An open umbrella with striped panels."""
     pen.bar([(0, 0.03), (0, 0.97)], 0.03, (120, 92, 70))
     rims = [-0.55 * cos(radians(30 * step)) for step in range(7)]
-    for place, (left, right) in enumerate(zip(rims, rims[1:], strict=False)):
+    for place, (left, right) in enumerate(pairwise(rims)):
         down = arc((0, 0.58), (right, 0.38), 90, 0, 8)
         up = arc((0, 0.58), (left, 0.38), 0, 90, 8)
         scallop = [((2 * right + left) / 3, 0.61), ((right + 2 * left) / 3, 0.61)]

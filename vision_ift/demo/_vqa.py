@@ -7,30 +7,19 @@ from collections.abc import Callable, Sequence
 from vision_ift.demo._choices import Choices
 from vision_ift.demo._coco import Shot
 from vision_ift.demo._files import Record, Tree
-from vision_ift.demo._queries import Query, queries, statements
+from vision_ift.demo._queries import queries, statements
+from vision_ift.demo._query import Query
 from vision_ift.demo._words import captions, noun, number, place_of
 
 Asked = list[tuple[Shot, Query]]
 
 _LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+# Longer ones first: a question is sorted under the first that fits.
 _OPENINGS = (
-    "how many",
-    "what color is the",
-    "what color are the",
-    "what color",
-    "is there a",
-    "is there",
+    *("how many", "what color is the", "what color are the", "what color", "what time"),
+    *("what is the person", "what is the", "what does the", "what", "is there a", "is there"),
+    *("is this", "is it", "is the", "where is the", "where is", "which", "who"),
 )
-_OPENINGS += (
-    "is this",
-    "is it",
-    "is the",
-    "what time",
-    "what is the person",
-    "what is the",
-    "what",
-)
-_OPENINGS += ("where is the", "where is", "which", "who")
 _CC_BY = {
     "url": "http://creativecommons.org/licenses/by/4.0/",
     "name": "Creative Commons Attribution 4.0",
@@ -42,12 +31,12 @@ def write_questions(tree: Tree, shots: Sequence[Shot], choices: Choices) -> None
     asked = {shot.id: queries(shot.scene, choices.under("ask", shot.id)) for shot in shots}
 
     def chosen(kinds: str, most: int, keep: Callable[[Shot], bool] = lambda _: True) -> Asked:
-        """At most so many queries a picture, of these kinds (all if empty)."""
+        """At most so many queries a picture, of these kinds."""
         wanted = kinds.split()
         found: Asked = []
         for shot in shots:
             if keep(shot):
-                fits = [query for query in asked[shot.id] if not wanted or query.kind in wanted]
+                fits = [query for query in asked[shot.id] if query.kind in wanted]
                 found += [(shot, query) for query in fits[:most]]
         return found
 
@@ -221,7 +210,7 @@ def _write_vqae(tree: Tree, asked: Asked, choices: Choices) -> None:
 
 
 def _write_stvqa(tree: Tree, asked: Asked, choices: Choices) -> None:
-    """Tasks 2 and 3 hold all questions, task 1 some of them; a few are on pictures of other sets."""
+    """Tasks 2 and 3 hold all questions, task 1 some; a few are on pictures of other sets."""
     rows: list[Record] = []
     for place, (shot, query) in enumerate(asked):
         rows.append(
@@ -235,7 +224,8 @@ def _write_stvqa(tree: Tree, asked: Asked, choices: Choices) -> None:
         )
     ):
         dataset = ("vizwiz", "iiit_text", "vizwiz")[place]
-        name = f"{'VizWiz_train' if dataset == 'vizwiz' else 'img'}_{choices.below(9999, 'stvqa', place):012d}.jpg"
+        stem = "VizWiz_train" if dataset == "vizwiz" else "img"
+        name = f"{stem}_{choices.below(9999, 'stvqa', place):012d}.jpg"
         rows.append(
             _scene_text(dataset, name, len(asked) + place, question, [answer, answer.lower()], None)
         )

@@ -51,6 +51,7 @@ SCENERY = {
     "room": "a round rug and a window",
     "snow": "snow, hills and pine trees",
 }
+_DRAWN = ("a drawing of", "a picture of", "a flat illustration of")
 _GROUND = {
     "park": "on the grass",
     "beach": "on the sand",
@@ -197,9 +198,8 @@ def action(scene: Scene, name: str) -> str:
             )
         return sentence(f"{who} are {spot}")
     if name == "umbrella" and first.zone == "hand":
-        return sentence(
-            f"{who} {'are' if many else 'is'} held over {'the heads' if many else 'the head'} of {noun('person', len(things)) if many else 'a person'}"
-        )
+        under = f"are held over the heads of {number(len(things))} people"
+        return sentence(f"{who} {under if many else 'is held over the head of a person'}")
     if name == "clock":
         return sentence(f"{who} {spot} shows {first.detail}")
     moving = {
@@ -271,8 +271,7 @@ def captions(scene: Scene, choices: Choices) -> list[str]:
         joined(groups[:2]) + f" {where(scene, choices, 0)}" + when(scene, choices, 0),
         f"there {verb} {joined(groups[:3])} {where(scene, choices, 1)}",
         f"{place} with {joined(groups[:4])}" + when(scene, choices, 2),
-        f"{pick(('a drawing of', 'a picture of', 'a flat illustration of'), 3)} {joined(groups[:3])}"
-        + f" {where(scene, choices, 3)}",
+        f"{pick(_DRAWN, 3)} {joined(groups[:3])} {where(scene, choices, 3)}",
         action(scene, names[0])[:-1],
     ]
     pairs = beside(scene)
@@ -313,11 +312,10 @@ def paragraph(scene: Scene, choices: Choices) -> str:
         parts.append(
             sentence(f"the {noun(one.name)} is {RELATION[relation]} the {noun(other.name)}")
         )
-    parts += [
-        sentence(f'the word "{thing.text}" can be read on the {noun(thing.name)}')
-        for thing in scene.things
-        if thing.text and thing.name != "bus"
-    ]
+    for thing in scene.things:
+        if thing.text:
+            bearer = f"the {thing.name}" if len(scene.of(thing.name)) == 1 else a(thing.name)
+            parts.append(sentence(f'on {bearer} one can read "{thing.text}"'))
     if scene.sign:
         parts.append(sentence(f'a sign above a shop says "{scene.sign}"'))
     if not names:
