@@ -40,13 +40,14 @@ FOLDERS = (
     "vg/VG_100K_2",
 )
 PICTURES = 20_000
-WORDS = """
-the a of and to in is with on that are image picture man woman person people red blue
-white standing sitting holding large small near table street building water tree dog cat
-car train background left right side what color how many does this show scene describe
-detail appears several visible various wearing looking front behind next play suggests
-atmosphere could be
-""".split()
+VOCABULARY = (
+    "the a of and to in is with on that are image picture man woman person people red blue "
+    "white standing sitting holding large small near table street building water tree dog cat "
+    "car train background left right side what color how many does this show scene describe "
+    "detail appears several visible various wearing looking front behind next play suggests "
+    "atmosphere could be "
+)
+WORDS = VOCABULARY.split()
 
 
 def draw(root: Path, records: int) -> Path:

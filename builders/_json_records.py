@@ -42,6 +42,7 @@ SPAN_BYTES = 1 << 20
 MAX_RECORD_BYTES = 32 << 20
 MAX_DEPTH = 64
 
+_WHITE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _NEXT_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+(["{}\[\]])?', re.DOTALL)
@@ -130,7 +131,7 @@ def split(span: Span, data: bytes) -> list[tuple[int, bytes]] | None:
         records = []
         offset = span.start
         for line in data.split(b"\n"):
-            if line.strip(b" \t\r"):
+            if line.strip(_WHITE):
                 records.append((offset, line))
             offset += len(line) + 1
         return records
@@ -258,7 +259,7 @@ def _guessed_spans(path: str, file: BinaryIO, start: int) -> Iterator[Span | Bro
     size = file.seek(0, io.SEEK_END)
     file.seek(max(size - (1 << 16), 0))
     end = size - (1 << 16) if size > 1 << 16 else 0
-    end += len(file.read().rstrip())
+    end += len(file.read().rstrip(_WHITE))
     file.seek(end - 1)
     if file.read(1) != b"]" or end <= start:
         yield from exact_spans(Path(path), start)
@@ -268,7 +269,7 @@ def _guessed_spans(path: str, file: BinaryIO, start: int) -> Iterator[Span | Bro
     while end - start > SPAN_BYTES:
         # The cut is near the block's end as a rule; the span's bytes are read by who decodes it.
         cut = -1
-        for tail in (1 << 16, SPAN_BYTES):
+        for tail in (min(1 << 16, SPAN_BYTES), SPAN_BYTES):
             file.seek(start + SPAN_BYTES - tail)
             cut = file.read(tail).rfind(separator) if separator else -1
             if cut > 0:
@@ -303,19 +304,15 @@ def _elements(path: str, file: BinaryIO, start: int) -> Iterator[tuple[int, int]
     """
     scanner = _Scanner(file, start)
     byte = scanner.peek()
-    opened = scanner.offset
     if byte == b"]":
         yield from _after_list(path, scanner)
         return
     while True:
         begin = scanner.offset
         if not scanner.skip_value():
-            detail = (
-                "the list goes on behind a comma, but no record follows"
-                if scanner.offset == begin
-                else "a record is cut short"
-            )
-            yield Broken(path, begin, detail if begin > opened else "no record follows the [")
+            cut = scanner.offset > begin
+            detail = "a record is cut short" if cut else "no record follows the comma or ["
+            yield Broken(path, begin, detail)
             return
         yield begin, scanner.offset
         byte = scanner.peek()

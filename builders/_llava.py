@@ -3,7 +3,7 @@
 The layout's rules: a picture stands where ``<image>`` stands in the text; one newline on either
 side of the tag belongs to the tag; there are as many tags as pictures. ``from`` is ``human`` or
 ``user``, ``gpt`` or ``assistant``, or ``system`` (the first turn; also a key ``system`` or
-``system_prompt`` of the record). A record without an id is named by the byte at which it starts.
+``system_prompt`` of the record). A record without an id, or with an empty one, is named by the byte at which it starts.
 Keys that are not of the layout are kept in ``meta``.
 
 Two ways lead from a file to rows, and a test holds them equal: ``conversations`` makes one
@@ -99,7 +99,7 @@ def _read(span: Span) -> bytes:
 
 def _names(records: list[Record], span: Span, data: bytes) -> list[str]:
     names = [record.id for record in records]
-    if UNSET in names:
+    if UNSET in names or "" in names:
         offsets = [offset for offset, _ in split(span, data) or ()]
         return [
             name_of(record, span, offset) for record, offset in zip(records, offsets, strict=True)

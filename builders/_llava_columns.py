@@ -17,7 +17,7 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from vision_ift import Batch, Dropped, RecordError
-from vision_ift._conversation import MAX_TEXT_CHARS, assemble, encode_meta, to_batch
+from vision_ift._conversation import MAX_TEXT_CHARS, SCHEMA, assemble, encode_meta, to_batch
 
 from ._llava_records import Found, Record
 from ._llava_rows import (
@@ -254,12 +254,17 @@ def _finish(
     places: Sequence[int] = (),
     refused: Sequence[tuple[int, Dropped]] = (),
 ) -> Batch:
+    if not records:
+        return Batch(pa.RecordBatch.from_pylist([], SCHEMA), [one for _, one in refused])
     paths, references, counts, located = _pictures(records, reading, pictures)
     fine = fine & located & turns.in_order(prompt=reading.prompt) & turns.filled()
     fine &= turns.per_record(turns.tags) == counts
     if "" in names or max(map(len, names), default=0) > MAX_TEXT_CHARS:
         fine &= [0 < len(name) <= MAX_TEXT_CHARS for name in names]
     fine &= [not record.system for record in records]
+    tasks = _tasks(records, reading)
+    if tasks is not None:
+        fine &= [task is None or len(task) <= MAX_TEXT_CHARS for task in tasks]
     types, texts, part_counts = turns.parts()
     rows = assemble(
         ids=names,
@@ -273,7 +278,7 @@ def _finish(
         part_texts=texts,
         part_counts=part_counts,
         split=reading.split,
-        task=_tasks(records, reading),
+        task=tasks,
         language=_languages(turns, reading),
         license=reading.license,
         meta=_metas(records, extras, fine, reading),
@@ -339,6 +344,7 @@ def _pictures(
 
 
 def _tasks(records: Sequence[Record], reading: Reading) -> list[str | None] | None:
+    """The tasks; ``None`` where no record has one."""
     if reading.task == "name" and all(record.task_name is UNSET for record in records):
         return None
     tasks = []

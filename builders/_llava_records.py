@@ -63,7 +63,7 @@ def quick_records(span: Span, data: bytes) -> list[Record] | None:
             return _LIST.decode(b"".join((b"[", data, b"]")))
         # One list a line, so that a record cannot end on another line than its own; the newlines
         # stay, so that one inside a string is still refused.
-        lines = data.rstrip().replace(b"\n", b"],\n[")
+        lines = data.rstrip(b" \t\r\n").replace(b"\n", b"],\n[")
         return [record for (record,) in _LINES.decode(b"".join((b"[[", lines, b"]]")))]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
@@ -86,8 +86,9 @@ def exact_records(span: Span, data: bytes) -> list[tuple[int, Found | RecordErro
 
 
 def name_of(record: Record, span: Span, offset: int) -> str:
-    """The record's id as text; where it has none, its place in the file."""
-    return f"{Path(span.path).stem}@{offset}" if record.id is UNSET else str(record.id)
+    """The record's id as text; where it has none, or an empty one, its place in the file."""
+    unnamed = record.id is UNSET or record.id == ""
+    return f"{Path(span.path).stem}@{offset}" if unnamed else str(record.id)
 
 
 def _exact(span: Span, offset: int, text: bytes) -> Found:

@@ -109,7 +109,8 @@ class Pictures:
 
     def _look(self, folder: str, path: str) -> list[tuple[str, bool, frozenset[str]]]:
         """List a record's folder under each place, once; only names that are safe are kept."""
-        clean = safe_path(f"{folder}/_" if "/" in path else "_").rpartition("/")[0]
+        safe_path(path)  # refuses an unsafe folder with the whole path in the message
+        clean = safe_path(f"{folder}/_").rpartition("/")[0] if folder else ""
         looked = []
         for place in self._places.folders:
             archive, inside = _archive_place(place)

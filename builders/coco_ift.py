@@ -92,7 +92,7 @@ class CocoIFT(Builder):
         names.update((*FOLDERS, *CAPTION_FILES))
         return sorted(path for name in names if (path := root / name).exists())
 
-    def conversations(  # type: ignore[override]  # its options stand by name in the signature
+    def conversations(
         self,
         root: Path,
         *,

@@ -69,7 +69,7 @@ class Llava(Builder):
     #: The published files give some ids to several records.
     repeated_ids = "number"
 
-    def conversations(  # type: ignore[override]  # its options stand by name in the signature
+    def conversations(
         self,
         root: Path,
         *,
@@ -80,7 +80,7 @@ class Llava(Builder):
         """Yield what the file holds, record by record."""
         yield from conversations(self._readings(root, path, images, missing_images))
 
-    def batches(  # type: ignore[override]  # its options stand by name in the signature
+    def batches(  # type: ignore[override]  # its options stand by name
         self,
         root: Path,
         *,

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vision_ift import Absent, Builder, Conversation, Dropped, Message, Part, RecordError
+from vision_ift._conversation import check
 
 from ._files import existing, folders_of
 from ._json_records import parsed_records
@@ -64,7 +65,7 @@ class Messages(Builder):
     by_hand = ("messages/: your own files of conversations, .jsonl, .json or .parquet",)
     repeated_ids = "number"
 
-    def conversations(  # type: ignore[override]  # its options stand by name in the signature
+    def conversations(
         self,
         root: Path,
         *,
@@ -86,7 +87,9 @@ class Messages(Builder):
                         raise value
                     name_of_place = f"{file.stem}@{place.split()[1]}"
                     keep = missing_images == "keep"
-                    yield _conversation(value, name_of_place, pictures, keep=keep)
+                    made = _conversation(value, name_of_place, pictures, keep=keep)
+                    check(made)
+                    yield made
                 except RecordError as error:
                     yield Dropped.of(error, file=name, record=place)
 

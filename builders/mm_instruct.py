@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from vision_ift import Absent, Batch, Builder, Conversation, Dropped, Message, RecordError
+from vision_ift._conversation import check
 from vision_ift._run import Run, here
 
 from ._json_records import parsed_records
@@ -75,7 +76,7 @@ class MMInstruct(Builder):
     prompt_splits = frozenset({"test"})
     repeated_ids = "number"
 
-    def conversations(  # type: ignore[override]  # its options stand by name in the signature
+    def conversations(
         self, root: Path, *, missing_images: Missing = "drop"
     ) -> Iterator[Conversation | Dropped | Absent]:
         """Yield the training records, then the benchmark."""
@@ -83,7 +84,7 @@ class MMInstruct(Builder):
         yield from conversations(self._readings(root, missing_images))
         yield from self._prompts(root, missing_images)
 
-    def batches(  # type: ignore[override]  # its options stand by name in the signature
+    def batches(  # type: ignore[override]  # its options stand by name
         self, root: Path, *, run: Run = here, missing_images: Missing = "drop"
     ) -> Iterator[Batch]:
         """Yield the same, the training records in vectors."""
@@ -121,7 +122,9 @@ class MMInstruct(Builder):
             try:
                 if isinstance(value, RecordError):
                     raise value
-                yield _prompt(value, pictures_of(places), missing_images)
+                made = _prompt(value, pictures_of(places), missing_images)
+                check(made, prompt=True)
+                yield made
             except RecordError as error:
                 yield Dropped.of(error, file=TEST, record=f"byte {offset}")
 

@@ -60,14 +60,14 @@ class MMInstruct(Builder):
     hub_files = ("jsons_all/*.jsonl", "images.zip")
     repeated_ids = "number"
 
-    def conversations(  # type: ignore[override]  # its options stand by name in the signature
+    def conversations(
         self, root: Path, *, subset: Subset = "all", missing_images: Missing = "drop"
     ) -> Iterator[Conversation | Dropped | Absent]:
         """Yield what the files hold, record by record."""
         yield from self._absent(root, subset)
         yield from conversations(self._readings(root, subset, missing_images))
 
-    def batches(  # type: ignore[override]  # its options stand by name in the signature
+    def batches(  # type: ignore[override]  # its options stand by name
         self,
         root: Path,
         *,

@@ -48,13 +48,13 @@ class VisionFlan(Builder):
     #: An id names a picture of the origin, not a record: several records of a task share one.
     repeated_ids = "number"
 
-    def conversations(  # type: ignore[override]  # its options stand by name in the signature
+    def conversations(
         self, root: Path, *, missing_images: Literal["drop", "keep"] = "drop"
     ) -> Iterator[Conversation | Dropped | Absent]:
         """Yield what the annotations hold, record by record."""
         yield from conversations(self._readings(root, missing_images))
 
-    def batches(  # type: ignore[override]  # its options stand by name in the signature
+    def batches(  # type: ignore[override]  # its options stand by name
         self, root: Path, *, run: Run = here, missing_images: Literal["drop", "keep"] = "drop"
     ) -> Iterator[Batch]:
         """Yield the same in vectors."""

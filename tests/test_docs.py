@@ -13,6 +13,12 @@ from typer.testing import CliRunner
 from vision_ift import _cli
 from vision_ift._recipe import Recipe
 
+# webdataset leaves the files that it has read to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
 HERE = Path(__file__).parents[1]
 PAGES = [HERE / "README.md", *sorted((HERE / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -53,4 +59,3 @@ def _shell(text: str) -> None:
         assert words[0] == "vision-ift", line
         result = CliRunner().invoke(_cli.app, words[1:], catch_exceptions=False)
         assert result.exit_code == 0, (line, result.output)
-

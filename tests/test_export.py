@@ -267,6 +267,7 @@ def test_a_shard_of_no_rows_has_no_file(tmp_path: Path, make_table: MakeTable) -
         "train-000002.tar": 1,
     }
     assert export(plan, out=out, shard_bytes=1) == report
+    assert 'glob.glob("FOLDER/train-*.tar")' in (out / "README.md").read_text()
 
 
 def test_an_export_of_nothing_is_an_error(tmp_path: Path, make_table: MakeTable) -> None:

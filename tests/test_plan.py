@@ -41,8 +41,8 @@ def test_weights_deliver_a_prefix_of_a_longer_plan(make_table: MakeTable) -> Non
     short, long = arranged(asked, tables, 50), arranged(asked, tables, 500)
     assert len(short) == 50
     assert len(long) == 500
-    for a, b in zip(short.slice(0, 50), long.slice(0, 50), strict=True):
-        assert np.array_equal(a, b)
+    for part in (0, 1):
+        assert np.array_equal(short.slice(0, 50)[part], long.slice(0, 50)[part])
     assert long.counts() == [350, 150]
     assert long.asked == (Fraction(350), Fraction(150))
 

@@ -87,6 +87,7 @@ def test_a_cap_keeps_so_many_rows_of_each_task(make_table: MakeTable) -> None:
     assert more is not None
     assert set(few) < set(more)  # a smaller cap is inside a larger one
     other = select(make_table(rows), entry(cap=4), seed=2).rows
+    assert other is not None
     assert not np.array_equal(few, other)
     # The choice goes by ids: rows in front of them move nothing.
     grown = [conversation(1000, task="c"), *rows]

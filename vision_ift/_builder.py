@@ -117,7 +117,10 @@ class Builder:
     repeated_ids: ClassVar[Literal["drop", "number"]] = "drop"
 
     def conversations(
-        self, root: Path, **options: Any
+        self,
+        root: Path,
+        *_: Any,  # lets a source name its own options and still pass a type checker
+        **options: Any,
     ) -> Iterator[Conversation | Dropped | Absent]:
         """Yield what the files under ``root`` hold, in an order that depends on the files alone."""
         raise NotImplementedError(f"{type(self).__name__}.conversations")

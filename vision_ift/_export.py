@@ -248,7 +248,7 @@ def _write(
     done = sum(_span_rows(layout, number) for number in shards)
     progress("export", done, layout.rows)
     work = functools.partial(_write_one, planned, layout, folder, strict)
-    for shard in local(max(1, min(jobs, len(pending))) if jobs > 1 else jobs)(work, pending):
+    for shard in local(min(jobs, max(1, len(pending))))(work, pending):
         shards[shard.number] = shard
         done += _span_rows(layout, shard.number)
         progress("export", done, layout.rows)

@@ -46,7 +46,7 @@ BLOCK = 512
 #: The largest member that a USTAR header can state, in bytes.
 MAX_MEMBER_BYTES = 8**11 - 1
 
-#: Bytes gathered before they are written; 256 KiB was the best of four sizes on ext4.
+#: Bytes gathered before they are written; on ext4, 64 KiB and 4 MiB were slower.
 _GATHER = 1 << 18
 
 #: Pieces of one writev call; the system takes at most 1,024.

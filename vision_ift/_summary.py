@@ -52,6 +52,7 @@ def summarise(plan: Plan) -> dict[str, Any]:
                 "unique": min(count, len(selection)),
                 "images": _images(plan, number, selection, start, count),
                 "license": _registry.find(entry.source).license,
+                "dropped": selection.table.report.dropped,
                 "absent": [one["name"] for one in selection.table.report.absent],
             }
         )

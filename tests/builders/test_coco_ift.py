@@ -327,7 +327,7 @@ def test_lines_that_do_not_belong_together_are_not_used(root: Path) -> None:
         ("[]", "top level"),
         ('{"annotations": 5, "images": []}', "top level"),
         ('{"annotations": [], "images": [], "annotations": []}', "top level"),
-        ("[" * 100_000, "byte "),
+        ('{"annotations": ' + "[" * 100_000, "byte "),
     ],
 )
 def test_a_broken_file_is_counted_once_and_the_rest_is_read(

@@ -127,6 +127,7 @@ def test_columns_hold_what_pycocotools_reads(
     assert same_as_official(root)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # pycocotools with NumPy 2
 def test_polygons_are_kept_when_asked_for_and_make_the_same_masks(tmp_path: Path) -> None:
     write(
         tmp_path,
@@ -204,11 +205,9 @@ def test_a_kind_with_a_crowd_region_is_neither_counted_nor_located(tmp_path: Pat
     rows, _ = extras(tmp_path, "counting,location")
     by_task = {row.task: row for row in rows}
     assert {row.meta["coco_id"] for row in rows} == {2}
-    assert said(by_task["counting"]) == (
-        'How many objects of the kind "person" are in this image? Answer the question with a '
-        "number.",
-        "2",
-    )
+    asked, answered = said(by_task["counting"])
+    assert asked.startswith('How many objects of the kind "person" are in this image?')
+    assert answered == "2"
     assert said(by_task["location"])[1] == "[50, 200, 250, 500]\n[500, 500, 600, 600]"
     [found] = by_task["location"].meta["rounds"]
     assert found["boxes"] == [[10.0, 20.0, 40.0, 30.0], [100.0, 50.0, 20.0, 10.0]]

@@ -153,18 +153,23 @@ def _image(shot: Shot) -> Record:
 
 def _instance(shot: Shot, thing: Thing, mask: NDArray[np.bool_], number: int) -> dict[str, object]:
     segmentation: object
+    box: list[float]
     if thing.crowd:
         segmentation = {"counts": run_lengths(mask), "size": list(mask.shape)}
-        area = float(mask.sum())
+        area, box = float(mask.sum()), [float(side) for side in extent(mask)]
     else:
-        segmentation, area = polygons(mask)
-        assert segmentation, f"{shot.id}: nothing is seen of {thing.name}"
+        found, area = polygons(mask)
+        segmentation = found
+        assert found, f"{shot.id}: nothing is seen of {thing.name}"
+        xs = [x for outline in found for x in outline[::2]]
+        ys = [y for outline in found for y in outline[1::2]]
+        box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
     return {
         "segmentation": segmentation,
         "area": area,
         "iscrowd": int(thing.crowd),
         "image_id": shot.id,
-        "bbox": [float(side) for side in extent(mask)],
+        "bbox": [float(side) for side in box],
         "category_id": IDS[thing.name],
         "id": number,
     }

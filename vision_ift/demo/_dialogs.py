@@ -89,9 +89,9 @@ def _reasoning(scene: Scene) -> tuple[str, str]:
     seen = joined([group(scene, name) for name in names[:3]])
     question = f"What in this picture could invite somebody to {plan}?"
     answer = (
-        f"The picture shows {seen}, together with {SCENERY[scene.place]}. All of this looks "
-        f"{mood}, so one could easily {deed}. {action(scene, names[0])} That gives the eye something to "
-        f"rest on and makes it pleasant to {plan}."
+        f"The picture shows {seen}, together with {SCENERY[scene.place]}. All of it looks {mood}, "
+        f"so one could easily {deed}. {action(scene, names[0])} That gives the eye something "
+        f"to rest on and makes it pleasant to {plan}."
     )
     return question, answer
 

@@ -50,7 +50,12 @@ _SKY_WORDS = {
         "The moon and the stars are out.",
     ),
 }
-_TEXT_PLACE = {"stop sign": "sign", "boat": "boat", "train": "train", "bus": "bus"}
+_TEXTS = {
+    "stop sign": "What does the red {bearer} say?",
+    "boat": "What is the name of the {bearer}?",
+    "train": "What is written on the {bearer}?",
+    "bus": "What number does the {bearer} have?",
+}
 
 
 def _colors(scene: Scene, choices: Choices) -> list[Query]:
@@ -242,20 +247,17 @@ def _details(scene: Scene) -> list[Query]:
 
 def _words_seen(scene: Scene) -> list[Query]:
     found = []
-    for thing in scene.things:
-        if not thing.text or len(scene.of(thing.name)) != 1:
-            continue
-        question = {
-            "stop sign": "What does the red sign say?",
-            "boat": "What is the name of the boat?",
-            "train": "What is written on the train?",
-            "bus": "What number does the bus have?",
-        }[thing.name]
-        why = f'On the {_TEXT_PLACE[thing.name]} one can read "{thing.text}".'
-        wrong = others(("YIELD", "AURORA", "CENTRAL", "108"), thing.text)
-        found.append(
-            Query("text", question, thing.text, why, wrong, (thing.text.lower(),), thing.name)
-        )
+    for name, asked in _TEXTS.items():
+        things = scene.of(name)
+        told = {len(things) - 1: "rightmost ", 0: "leftmost "} if len(things) > 1 else {0: ""}
+        for place, which in told.items():
+            if not things or not things[place].text:
+                continue
+            text, bearer = things[place].text, f"{which}{'sign' if name == 'stop sign' else name}"
+            why = f'On the {bearer} one can read "{text}".'
+            wrong = others(("YIELD", "AURORA", "CENTRAL", "108"), text)
+            question = asked.format(bearer=bearer)
+            found.append(Query("text", question, text, why, wrong, (text.lower(),), name))
     if scene.sign:
         why = f'The sign above the shop says "{scene.sign}".'
         wrong = others(("PHARMACY", "SCHOOL", "BANK", "BARBER"), scene.sign)

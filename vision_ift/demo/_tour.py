@@ -72,7 +72,7 @@ def tour(folder: Path, *, jobs: int = 1, progress: Progress = silent) -> dict[st
     )
     step(
         "load",
-        lambda: _loaded(root, tables),
+        lambda: _loaded(folder),
         lambda found: (
             f'load_dataset("vision_ift", "{RECIPE}"): {found[0]:,} rows, '
             f"{found[1]:,} pictures decoded"
@@ -92,14 +92,19 @@ def tour(folder: Path, *, jobs: int = 1, progress: Progress = silent) -> dict[st
     }
 
 
-def _loaded(root: Path, tables: Path) -> tuple[int, int]:
+def _loaded(folder: Path) -> tuple[int, int]:
     """Load the mix through `datasets` and decode the first pictures."""
     import datasets
 
     import vision_ift  # noqa: F401 - makes the name known to `datasets`
 
     rows = datasets.load_dataset(
-        "vision_ift", RECIPE, data_dir=str(root), tables=str(tables), split="train"
+        "vision_ift",
+        RECIPE,
+        data_dir=str(folder / "root"),
+        tables=str(folder / "tables"),
+        cache_dir=str(folder / "cache"),
+        split="train",
     )
     first = rows[: min(len(rows), 50)]
     return len(rows), sum(len(images) for images in first["images"])
