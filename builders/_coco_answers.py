@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,20 +31,26 @@ class Reader(NamedTuple):
     read: Callable[[Path, tuple[str, ...], Pictures], Found]
 
 
-def majority(answers: Iterable[str]) -> str | None:
+def counted(answers: Iterable[str]) -> dict[str, int]:
+    """Count equal answers, spaces around them aside, in the order in which they first come."""
+    counts: dict[str, int] = {}
+    for answer in answers:
+        answer = answer.strip()
+        counts[answer] = counts.get(answer, 0) + 1
+    return counts
+
+
+def majority(counts: Mapping[str, int]) -> str | None:
     """Give the answer that most annotators gave, the first in the file on a tie.
 
-    >>> majority(["red", "blue", "blue", "red"])
+    >>> majority(counted(["red", "blue", "blue", "red"]))
     'red'
     """
-    counts = counted(answers)
-    counts.pop("", None)
-    return max(counts, key=counts.__getitem__) if counts else None  # max gives the first of equals
-
-
-def counted(answers: Iterable[str]) -> dict[str, int]:
-    """Count equal answers, spaces around them aside."""
-    return dict(Counter(answer.strip() for answer in answers))
+    best = None
+    for answer, count in counts.items():
+        if answer and (best is None or count > counts[best]):
+            best = answer
+    return best
 
 
 def explained(answer: str, explanation: str) -> str:

@@ -148,12 +148,13 @@ def _answered(
         detail = f"it names picture {answer.image_id}, its question names {asked[0]}"
     if asked is None or detail:
         return Dropped(reason="bad_record", file=files[1], record=place, detail=detail)
-    best = majority(vote.answer for vote in answer.answers)
+    votes = counted([vote.answer for vote in answer.answers])
+    best = majority(votes)
     if best is None:
         return unanswered(files[1], f"question {answer.question_id}", "no answer is given")
     raw = [vote.raw_answer for vote in answer.answers if vote.raw_answer is not None]
     meta = given(
-        answers=counted(vote.answer for vote in answer.answers),
+        answers=votes,
         raw_answers=counted(raw),
         multiple_choice_answer=answer.multiple_choice_answer,
         question_type=answer.question_type,
@@ -180,13 +181,14 @@ def read_stvqa(root: Path, files: tuple[str, ...], pictures: Pictures) -> Found:
             )
             continue
         image = _named(found.file_name, file, f"record {number}")
-        answer = majority(found.answers)
+        votes = counted(found.answers)
+        answer = majority(votes)
         if isinstance(image, Dropped):
             yield image
         elif answer is None:
             yield unanswered(file, place, "no answer is given")
         else:
-            meta = given(answers=counted(found.answers), dataset=found.dataset)
+            meta = given(answers=votes, dataset=found.dataset)
             yield Round(image, found.question_id, found.question.strip(), answer, meta)
 
 
@@ -212,7 +214,9 @@ def read_vqae(root: Path, files: tuple[str, ...], pictures: Pictures) -> Found:
         if isinstance(found, Dropped):
             yield found
             continue
-        votes = [vote.answer if isinstance(vote, _Vote) else vote for vote in found.answers]
+        votes = counted(
+            [vote.answer if isinstance(vote, _Vote) else vote for vote in found.answers]
+        )
         answer = majority(votes)
         why = next((text for text in found.explanation if isinstance(text, str)), "").strip()
         if answer is None or not why:
@@ -221,7 +225,7 @@ def read_vqae(root: Path, files: tuple[str, ...], pictures: Pictures) -> Found:
             continue
         scores = [value for value in found.explanation if not isinstance(value, str)]
         meta = given(
-            answers=counted(votes),
+            answers=votes,
             multiple_choice_answer=found.multiple_choice_answer,
             question_type=found.question_type,
             answer_type=found.answer_type,

@@ -243,16 +243,10 @@ def _fit(
         return choices
     if max(counts.values()) <= rest // 2:  # nothing is common enough to be in the way
         return other
-    fair = [one for one in other if _leaves_room(counts, one[kind], rest)]
+    # After one is placed, another kind may hold half of the rest, rounded up; its own, rounded down.
+    crowding = {name for name, count in counts.items() if count > (rest + 1) // 2}
+    fair = [one for one in other if crowding <= {one[kind]} and counts[one[kind]] <= rest // 2 + 1]
     if fair:
         return fair
     most = max(counts[one[kind]] for one in other)  # it is more than half: every second place
     return [one for one in other if counts[one[kind]] == most]
-
-
-def _leaves_room(counts: Counter[Any], chosen: object, rest: int) -> bool:
-    """Whether ``rest`` rounds can still be kept apart after one of the chosen kind is placed."""
-    return all(
-        count - 1 <= rest // 2 if kind == chosen else count <= (rest + 1) // 2
-        for kind, count in counts.items()
-    )

@@ -3,8 +3,8 @@
 The layout's rules: a picture stands where ``<image>`` stands in the text; one newline on either
 side of the tag belongs to the tag; there are as many tags as pictures. ``from`` is ``human`` or
 ``user``, ``gpt`` or ``assistant``, or ``system`` (the first turn; also a key ``system`` or
-``system_prompt`` of the record). A record without an id, or with an empty one, is named by the byte at which it starts.
-Keys that are not of the layout are kept in ``meta``.
+``system_prompt`` of the record). A record without an id, or with an empty one, is named by the byte
+at which it starts. Keys that are not of the layout are kept in ``meta``.
 
 Two ways lead from a file to rows, and a test holds them equal: ``conversations`` makes one
 conversation of one record, ``batches`` makes columns of thousands at once.

@@ -449,3 +449,30 @@ def test_a_rectangle_is_its_own_polygon(width: int, height: int) -> None:
     found, area = polygons(grid == 7)
     assert found == [[5, 4, 5 + width, 4, 5 + width, 4 + height, 5, 4 + height]]
     assert area == width * height
+
+
+def test_spatial_statements_are_labelled_truly(drawn: Drawn) -> None:
+    boxes: dict[tuple[int, str], list[list[float]]] = {}
+    for split in SPLITS:
+        file = drawn.read(f"coco/annotations/instances_{split}.json")
+        names = {entry["id"]: entry["name"] for entry in file["categories"]}
+        for record in file["annotations"]:
+            key = record["image_id"], noun(names[record["category_id"]])
+            boxes.setdefault(key, []).append(record["bbox"])
+    labels: Counter[int] = Counter()
+    for split in ("train", "dev", "test"):
+        for row in drawn.read(f"vsr/{split}.jsonl"):
+            found = re.fullmatch(rf"The (.+) is {row['relation']} the (.+)\.", row["caption"])
+            assert found is not None
+            (one,), (other,) = (
+                boxes[int(Path(row["image"]).stem), name] for name in found.groups()
+            )
+            true = {
+                "at the left side of": one[0] + one[2] / 2 < other[0] + other[2] / 2,
+                "at the right side of": one[0] + one[2] / 2 > other[0] + other[2] / 2,
+                "above": one[1] + one[3] / 2 < other[1] + other[3] / 2,
+                "below": one[1] + one[3] / 2 > other[1] + other[3] / 2,
+            }[row["relation"]]
+            assert row["label"] == int(true), row
+            labels[row["label"]] += 1
+    assert labels[0] > 12 and labels[1] > 12

@@ -204,7 +204,7 @@ class Plan:
             "name": self.recipe.name,
             "digest": self.digest,
             "rows": len(self),
-            "missing": dict(self.missing),
+            "missing": sorted(self.missing),  # without the reasons, which name local paths
             **self._lock(),
         }
 

@@ -356,6 +356,21 @@ NASTY = [
 ]
 
 
+@pytest.mark.parametrize("style", ["compact", "plain", "pretty", "ascii", "tabs"])
+def test_what_one_program_wrote_is_cut_by_guesses_alone(root: Path, style: str) -> None:
+    path = root / "data.json"
+    path.write_bytes(written([record(str(n), NASTY[0], "b") for n in range(40)], style))
+    with (
+        short_spans(700),
+        mock.patch.object(llava, "exact_spans", side_effect=AssertionError),
+        mock.patch.object(llava, "exact_records", side_effect=AssertionError),
+    ):
+        spans = list(reader.first_spans(path))
+        assert len(spans) > 5
+        assert not any(span.exact for span in spans)
+        assert quick(root, path).ids == [str(n) for n in range(40)]
+
+
 def test_a_literal_search_for_record_boundaries_would_fail() -> None:
     more = [{"a": 1}, {"id": "nested"}]
     text = json.dumps([record("1", more=more), record("2")])
@@ -522,7 +537,7 @@ def test_path_names_a_file_under_the_root_or_anywhere(
     other.write_text(json.dumps(record("1", "<image>", "a", image="c.png")))
     (root / "mine.jsonl").write_bytes(other.read_bytes())
     for path in ("mine.jsonl", str(other)):
-        options = {"path": path, "images": "dir"}
+        options: dict[str, Any] = {"path": path, "images": "dir"}
         (batch,) = builder.batches(root, **options)
         assert batch.rows.column("images").to_pylist() == [[{"bytes": None, "path": "dir/c.png"}]]
         inputs = builder.inputs(root, **options)

@@ -19,7 +19,7 @@ class Kind(NamedTuple):
     colours: tuple[str, ...]
 
 
-_GAY = ("red", "blue", "green", "yellow", "purple", "pink", "orange")
+_BRIGHT = ("red", "blue", "green", "yellow", "purple", "pink", "orange")
 KINDS: dict[str, Kind] = {
     "person": Kind(
         1.7, 0.29, _figures.person, ("red", "blue", "green", "yellow", "purple", "pink")
@@ -35,11 +35,11 @@ KINDS: dict[str, Kind] = {
     "traffic light": Kind(2.6, 0.14, _things.traffic_light, ("black",)),
     "stop sign": Kind(2.3, 0.25, _things.stop_sign, ("red",)),
     "bench": Kind(0.9, 1.05, _things.bench, ("brown", "green", "red")),
-    "umbrella": Kind(1.9, 0.57, _things.umbrella, _GAY),
+    "umbrella": Kind(1.9, 0.57, _things.umbrella, _BRIGHT),
     "sports ball": Kind(
         0.36, 0.52, _things.sports_ball, ("white", "red", "blue", "green", "yellow")
     ),
-    "kite": Kind(1.0, 0.32, _things.kite, _GAY),
+    "kite": Kind(1.0, 0.32, _things.kite, _BRIGHT),
     "bottle": Kind(0.29, 0.17, _things.bottle, ("green", "brown", "blue")),
     "cup": Kind(0.12, 0.68, _things.cup, ("red", "blue", "white", "yellow", "green")),
     "banana": Kind(0.085, 1.04, _things.banana, ("yellow",)),
