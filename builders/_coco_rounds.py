@@ -243,7 +243,7 @@ def _fit(
         return choices
     if max(counts.values()) <= rest // 2:  # nothing is common enough to be in the way
         return other
-    # After one is placed, another kind may hold half of the rest, rounded up; its own, rounded down.
+    # After one is placed, another kind may hold half of the rest rounded up, its own rounded down.
     crowding = {name for name, count in counts.items() if count > (rest + 1) // 2}
     fair = [one for one in other if crowding <= {one[kind]} and counts[one[kind]] <= rest // 2 + 1]
     if fair:

@@ -23,6 +23,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from vision_ift._conversation import SCHEMA, SCHEMA_VERSION
+from vision_ift._disk import explained
 from vision_ift._errors import IntegrityError, MissingInputError
 
 GROUP_ROWS = 8192
@@ -155,10 +156,17 @@ class Table:
         path = self.path / _MAPPED
         if not path.exists():
             temporary = path.with_name(f"{_MAPPED}.{os.getpid()}.tmp")
-            with pa.OSFile(str(temporary), "wb") as sink, ipc.new_file(sink, SCHEMA) as writer:
-                for batch in self.batches():
-                    writer.write_batch(batch.cast(SCHEMA))
-            temporary.replace(path)
+            with explained(path):
+                try:
+                    with (
+                        pa.OSFile(str(temporary), "wb") as sink,
+                        ipc.new_file(sink, SCHEMA) as writer,
+                    ):
+                        for batch in self.batches():
+                            writer.write_batch(batch.cast(SCHEMA))
+                    temporary.replace(path)
+                finally:
+                    temporary.unlink(missing_ok=True)
         reader = ipc.open_file(pa.memory_map(str(path)))
         return [reader.get_batch(number) for number in range(reader.num_record_batches)]
 
