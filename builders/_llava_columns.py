@@ -6,6 +6,7 @@ to ``settle``, which says what is wrong or finds that it was in order after all.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import UNSET
-from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from vision_ift import Batch, Dropped, RecordError
@@ -40,6 +40,10 @@ Ints = NDArray[np.int64]
 _NAMES = pa.array(["user", "assistant", "system", None])
 _TYPES = pa.array(["text", "image"])
 _COLON = ord(":")
+
+
+_ESCAPED_COLON = re.compile(rb"\\u003[aA]")
+_TAG_BYTES = re.compile(TAG.encode())
 
 
 class _Codes(dict[str, int]):
@@ -76,16 +80,15 @@ class Turns(NamedTuple):
         turns = [turn for record in records for turn in record.conversations]
         values = [turn.value for turn in turns]
         array = pa.array(values, pa.string())
-        codes = np.frombuffer(bytes([_CODES[turn.speaker] for turn in turns]), np.uint8)
         counts = np.fromiter(
             (len(record.conversations) for record in records), np.int64, len(records)
         )
         bounds = np.zeros(len(records) + 1, np.int64)
         np.cumsum(counts, out=bounds[1:])
-        tagged = np.flatnonzero(pc.match_substring(array, TAG).to_numpy(zero_copy_only=False))
+        tags = _tags(array)
+        tagged = np.flatnonzero(tags)
         words = pc.split_pattern_regex(array.take(pa.array(tagged)), TAG_AND_NEWLINES)
-        tags = np.zeros(len(values), np.int64)
-        tags[tagged] = pc.list_value_length(words).to_numpy(zero_copy_only=False) - 1
+        codes = _codes([turn.speaker for turn in turns])
         return cls(values, array, codes, counts, bounds, tagged, words, tags)
 
     def per_record(self, of_turns: NDArray[Any]) -> Ints:
@@ -222,22 +225,27 @@ def _accounted(records: Sequence[Record], turns: Turns, data: bytes) -> bool:
     then in the bytes but not in what was decoded, so the two counts differ: each colon of the text
     is one of a key or one in a string, unless it is written as an escape.
     """
-    if b"\\u003a" in data or b"\\u003A" in data:
+    if _ESCAPED_COLON.search(data):
         return False
-    keys = 2 * len(turns.values)
     _, texts = _buffers(turns.array)
     colons = int(np.count_nonzero(texts == _COLON))
-    turns_of_each, *others = zip(*map(astuple, records), strict=True) if records else ((),)
-    keys += len(turns_of_each)
-    for values in others:
-        absent = values.count(UNSET)
-        keys += len(values) - absent
-        if absent < len(values):
-            texts_of_it = [value for value in values if type(value) is str]
-            for value in values:
+    keys = 2 * len(turns.values) + len(records)
+    for values in (
+        [record.id for record in records],
+        [record.image for record in records],
+        [record.images for record in records],
+        [record.task_name for record in records],
+        [record.model for record in records],
+        [record.system for record in records],
+    ):
+        given = [value for value in values if value is not UNSET]
+        keys += len(given)
+        words = [value for value in given if type(value) is str]
+        if len(words) < len(given):
+            for value in given:
                 if type(value) is list:
-                    texts_of_it += value
-            colons += "".join(texts_of_it).count(":")
+                    words += value
+        colons += "".join(words).count(":")
     return int(np.count_nonzero(np.frombuffer(data, np.uint8) == _COLON)) == keys + colons
 
 
@@ -387,6 +395,23 @@ def _metas(
         encode_meta(meta_of(record, more, reading)) if good else constant
         for record, more, good in zip(records, extras, fine.tolist(), strict=True)
     ]
+
+
+def _codes(speakers: list[str]) -> NDArray[np.uint8]:
+    """The roles as numbers; most files say nothing but human, gpt, human, gpt …"""
+    if speakers == ["human", "gpt"] * (len(speakers) // 2):
+        return np.tile(np.array([0, 1], np.uint8), len(speakers) // 2)
+    return np.frombuffer(bytes([_CODES[speaker] for speaker in speakers]), np.uint8)
+
+
+def _tags(texts: pa.Array) -> Ints:
+    """Tags in each text, found in all of them at once."""
+    offsets, data = _buffers(texts)
+    found = [match.start() for match in _TAG_BYTES.finditer(data.data)]
+    places = np.array(found, np.int64)
+    owners = np.searchsorted(offsets, places, side="right") - 1
+    whole = places + len(TAG) <= offsets[owners + 1]  # not half in one text and half in the next
+    return np.bincount(owners[whole], minlength=len(texts))
 
 
 def _buffers(array: pa.Array) -> tuple[Ints, NDArray[np.uint8]]:

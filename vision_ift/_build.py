@@ -87,7 +87,7 @@ def build(
     vision_ift._errors.MissingInputError: source coco_ift: there is no folder nowhere; ...
     """
     builder = _registry.find(source)
-    root = Path(root) if root is not None else default_root()
+    root = Path(root).expanduser() if root is not None else default_root()
     checked = builder.options(dict(options or {}))
     inputs = _inputs(builder, root, checked)
     fingerprint = _fingerprint(builder, checked, inputs)
@@ -134,7 +134,7 @@ def describe_inputs(
 ) -> dict[str, int]:
     """List the files that :func:`build` would read: path under ROOT to bytes (folders: -1)."""
     builder = _registry.find(source)
-    where = Path(root) if root is not None else default_root()
+    where = Path(root).expanduser() if root is not None else default_root()
     found = _inputs(builder, where, builder.options(dict(options or {})))
     return {name: size for name, size, _ in found}
 

@@ -277,7 +277,7 @@ def plan(
     """
     if not isinstance(recipe, Recipe):
         recipe = Recipe.read(recipe)
-    root = Path(root) if root is not None else default_root()
+    root = Path(root).expanduser() if root is not None else default_root()
     found: dict[str, Selection | str] = {}
     for entry in recipe.mix:
         if entry.name not in found:
