@@ -20,6 +20,7 @@ from vision_ift import Dropped
 from ._coco_answers import Found, Reader
 from ._coco_instances import Instances
 from ._coco_json import ImageId, NumberId, Word, read_document, records
+from ._coco_masks import run_lengths
 from ._coco_pictures import Pictures
 from ._coco_rounds import Round
 
@@ -39,9 +40,13 @@ class _Shown(NamedTuple):
     category_ids: list[int]
     boxes: NDArray[np.float64]
     crowds: list[bool]
+    first: int
+    """Place of the first of them among the file's annotations."""
 
-    def of(self, category: int) -> NDArray[np.float64]:
-        return self.boxes[[place for place, one in enumerate(self.category_ids) if one == category]]
+    def places(self, category: int) -> list[int]:
+        """Where the annotations of a kind stand, from left to right."""
+        places = [place for place, one in enumerate(self.category_ids) if one == category]
+        return sorted(places, key=lambda place: tuple(self.boxes[place, :2].tolist()))
 
     def crowded(self) -> set[int]:
         pairs = zip(self.category_ids, self.crowds, strict=True)
@@ -59,6 +64,7 @@ def _shown(instances: Instances) -> Iterator[_Shown]:
             instances.category_ids[part].tolist(),
             instances.boxes[part],
             instances.crowds[part].tolist(),
+            offsets[place],
         )
 
 
@@ -123,9 +129,10 @@ def read_counting(root: Path, files: tuple[str, ...], pictures: Pictures) -> Fou
 
 
 def read_location(root: Path, files: tuple[str, ...], pictures: Pictures) -> Found:
-    """Where? One kind a picture, all its boxes; the exact ones are in ``meta``."""
+    """Where? One kind a picture, all its boxes; the exact ones and the masks are in ``meta``."""
     del root  # what several tasks read is read once, by `pictures`
-    instances = pictures.instances(files[0])
+    instances = pictures.instances(files[0], polygons=True)
+    assert instances.polygons is not None
     for shown in _shown(instances):
         whole = (shown.boxes[:, 2:].min(axis=1, initial=np.inf) > 0).tolist()
         flat = {one for one, fine in zip(shown.category_ids, whole, strict=True) if not fine}
@@ -137,14 +144,26 @@ def read_location(root: Path, files: tuple[str, ...], pictures: Pictures) -> Fou
         if not few:
             continue
         category = _pick(shown.image, "location", few)
-        boxes = shown.of(category)
-        boxes = boxes[np.lexsort((boxes[:, 1], boxes[:, 0]))]
+        places = shown.places(category)
+        boxes = shown.boxes[places]
+        outlines = [instances.polygons[shown.first + place] for place in places]
+        try:
+            masks = [run_lengths(one, width=shown.width, height=shown.height) for one in outlines]
+        except ValueError as error:
+            yield Dropped(
+                reason="bad_record",
+                file=files[0],
+                record=f"image {shown.image}, category {category}",
+                detail=f"segmentation: {error}",
+            )
+            continue
         answer = "\n".join(_box_text(box, shown.width, shown.height) for box in boxes.tolist())
         meta = {
             "category_id": category,
             "image": 0,
             "size": [shown.width, shown.height],
             "boxes": boxes.tolist(),
+            "masks": masks,
         }
         name = instances.categories[category]
         yield Round(shown.image, f"{shown.image}-{category}", name, answer, meta)

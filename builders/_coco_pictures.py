@@ -102,17 +102,22 @@ class Pictures:
         name, license_name = self._records.get(image, (None, None))
         return Picture(reference, name or reference.rpartition("/")[2], license_name)
 
-    def instances(self, file: str) -> Instances:
+    def instances(self, file: str, *, polygons: bool = False) -> Instances:
         """Read an instances file, once for all the tasks that ask for it.
+
+        Outlines take three times as long to read, so a file is read again for the first task that
+        needs them.
 
         Raises:
             Unreadable: It is broken.
         """
-        if file not in self._instances:
-            found = read_instances(self._root, file)
-            self.dropped.extend(found.dropped)
-            self._instances[file] = found
-        return self._instances[file]
+        known = self._instances.get(file)
+        if known is None or (polygons and known.polygons is None):
+            found = read_instances(self._root, file, polygons=polygons)
+            if known is None:
+                self.dropped.extend(found.dropped)
+            self._instances[file] = known = found
+        return known
 
     @cached_property
     def _files(self) -> dict[int, str]:

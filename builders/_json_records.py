@@ -33,6 +33,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
 
+import msgspec
+
 from vision_ift import RecordError
 
 #: Bytes of a span; one that is longer holds a single record.
@@ -42,6 +44,7 @@ SPAN_BYTES = 1 << 20
 MAX_RECORD_BYTES = 32 << 20
 MAX_DEPTH = 64
 
+_VALUES = msgspec.json.Decoder(list[msgspec.Raw])
 _WHITE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _SPACE = re.compile(rb"[ \t\r\n]*+")
@@ -135,6 +138,21 @@ def split(span: Span, data: bytes) -> list[tuple[int, bytes]] | None:
                 records.append((offset, line))
             offset += len(line) + 1
         return records
+    try:
+        values = _VALUES.decode(b"".join((b"[", data, b"]")))
+    except (msgspec.MsgspecError, RecursionError):
+        return _split_by_scanner(span, data)
+    records = []
+    end = 0
+    for value in values:  # nothing but white space and a comma stands between two values
+        text = bytes(value)
+        begin = data.index(text, end)
+        end = begin + len(text)
+        records.append((span.start + begin, text))
+    return records
+
+
+def _split_by_scanner(span: Span, data: bytes) -> list[tuple[int, bytes]] | None:
     records = []
     for element in _elements(span.path, io.BytesIO(data + b"]"), 0):
         if isinstance(element, Broken):

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from vision_ift import Batch, Dropped, RecordError
 from vision_ift._conversation import MAX_TEXT_CHARS, SCHEMA, assemble, encode_meta, to_batch
 
-from ._llava_records import Found, Record
+from ._llava_records import TAG, Found, Record, move_system
 from ._llava_rows import (
     CHINESE,
     OTHER_MEDIA,
     ROLES,
-    TAG,
     TAG_AND_NEWLINES,
     Reading,
     meta_of,
@@ -191,8 +190,9 @@ def quick_rows_of(
     pictures: Pictures,
 ) -> Batch | None:
     """Make a batch of records that were decoded at once; ``None`` if a key may stand twice."""
+    moved = sum([move_system(record) for record in records if record.system])
     turns = Turns.of(records)
-    if not _accounted(records, turns, data):
+    if not _accounted(records, turns, data, moved):
         return None
     found = _Lazy(records, names)
     return _finish(
@@ -218,18 +218,19 @@ def _shows_media(found: Found) -> bool:
     return any(found.extras.get(key) for key in OTHER_MEDIA)
 
 
-def _accounted(records: Sequence[Record], turns: Turns, data: bytes) -> bool:
+def _accounted(records: Sequence[Record], turns: Turns, data: bytes, moved: int) -> bool:
     """Whether every colon in the bytes is a key's or stands in a text that was kept.
 
     The decoder keeps the last of two equal keys. The other one's colon, and those of its value, are
     then in the bytes but not in what was decoded, so the two counts differ: each colon of the text
-    is one of a key or one in a string, unless it is written as an escape.
+    is one of a key or one in a string, unless it is written as an escape. ``moved`` turns had one
+    key, not two.
     """
     if _ESCAPED_COLON.search(data):
         return False
     _, texts = _buffers(turns.array)
     colons = int(np.count_nonzero(texts == _COLON))
-    keys = 2 * len(turns.values) + len(records)
+    keys = 2 * len(turns.values) - moved + len(records)
     for values in (
         [record.id for record in records],
         [record.image for record in records],

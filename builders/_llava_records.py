@@ -32,7 +32,10 @@ class Record(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     system: str | UnsetType | None = UNSET
 
 
+TAG = "<image>"
 KEYS = frozenset(Record.__struct_fields__)
+
+_TURN_KEYS = frozenset(("from", "value"))
 
 _LIST = msgspec.json.Decoder(list[Record])
 _LINES = msgspec.json.Decoder(list[tuple[Record]])
@@ -51,6 +54,19 @@ class Found(NamedTuple):
     record: Record
     extras: dict[str, Any]
     odd: bool
+
+
+def move_system(record: Record) -> int:
+    """Make a record's system text its first turn, unless it has the tag, which there is text.
+
+    Returns how many turns were added.
+    """
+    system = record.system
+    if not isinstance(system, str) or not system or TAG in system:
+        return 0
+    record.conversations.insert(0, Turn("system", system))
+    record.system = UNSET
+    return 1
 
 
 def quick_records(span: Span, data: bytes) -> list[Record] | None:
@@ -103,15 +119,16 @@ def _exact(span: Span, offset: int, text: bytes) -> Found:
     if isinstance(turns, list):
         more = {}
         for number, turn in enumerate(turns):
-            if isinstance(turn, dict) and turn.keys() - {"from", "value"}:
-                more[str(number)] = {k: v for k, v in turn.items() if k not in ("from", "value")}
-                turns[number] = {k: v for k, v in turn.items() if k in ("from", "value")}
+            if isinstance(turn, dict) and not turn.keys() <= _TURN_KEYS:
+                more[str(number)] = {k: v for k, v in turn.items() if k not in _TURN_KEYS}
+                turns[number] = {k: v for k, v in turn.items() if k in _TURN_KEYS}
         if more:
             extras["turns"] = {**more, "": extras["turns"]} if "turns" in extras else more
     try:
         record = msgspec.convert(known, Record)
     except msgspec.ValidationError as error:
         raise RecordError(str(error), reason="bad_record") from None
+    move_system(record)
     odd = b"\\ud" in text.lower() and not _encodes(value)
     return Found(name_of(record, span, offset), record, extras, odd)
 

@@ -13,10 +13,9 @@ from msgspec import UNSET
 from vision_ift import Conversation, Dropped, Message, Part, RecordError
 from vision_ift._conversation import check, encode_meta
 
-from ._llava_records import Found, Record
+from ._llava_records import TAG, Found, Record
 from ._pictures import Pictures, Places
 
-TAG = "<image>"
 #: What a picture's place is in a text: one newline on either side belongs to the tag.
 TAG_AND_NEWLINES = r"\n?<image>\n?"
 ROLES: dict[str, Literal["user", "assistant", "system"]] = {

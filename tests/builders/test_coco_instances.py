@@ -214,6 +214,52 @@ def test_a_kind_with_a_crowd_region_is_neither_counted_nor_located(tmp_path: Pat
     assert (found["size"], found["image"]) == ([200, 100], 0)
 
 
+def test_masks_are_those_of_pycocotools(tmp_path: Path) -> None:
+    runs = annotation(2, 1, 18, [100, 50, 20, 10])
+    runs["segmentation"] = {"counts": [10050, 10, 90, 10, 9840], "size": [100, 200]}
+    write(tmp_path, [image(1)], [annotation(1, 1, 1), runs])
+    rows, dropped = extras(tmp_path, "location")
+    assert not dropped
+    [found] = rows[0].meta["rounds"]
+    reference = official(tmp_path)
+    of_kind = next(
+        one for one in (1, 2) if reference.anns[one]["category_id"] == found["category_id"]
+    )
+    wanted = reference.annToRLE(reference.anns[of_kind])["counts"].decode()
+    assert found["masks"] == [wanted]
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [
+        [],
+        [[]],
+        [[1, 2, 3, 4]],
+        [[1, 2, 3, 4, 5, 6, 7]],
+        [[1, 2, 3, 4, 5, 1e9]],
+        [["1", 2, 3, 4, 5, 6]],
+        {"counts": [1, 2], "size": [100, 200]},
+        {"counts": [20000], "size": [10, 2000]},
+        {"counts": [-1, 20001], "size": [100, 200]},
+        {"counts": 7, "size": [100, 200]},
+        "polygon",
+        None,
+    ],
+    ids=str,
+)
+def test_an_outline_that_makes_no_mask_costs_its_round_alone(
+    tmp_path: Path, outline: object
+) -> None:
+    bad = {**annotation(1, 1, 1), "segmentation": outline}
+    write(tmp_path, [image(1), image(2)], [bad, annotation(2, 2, 1)])
+    rows, dropped = extras(tmp_path, "location,counting")
+    assert [(row.task, row.meta["coco_id"]) for row in rows if row.task == "location"] == [
+        ("location", 2)
+    ]
+    assert [one.reason for one in dropped] == ["bad_record"]
+    assert len([row for row in rows if row.task == "counting"]) == 2
+
+
 def test_an_absent_kind_is_one_that_is_elsewhere_beside_those_shown(tmp_path: Path) -> None:
     # Dogs are seen with people; bottles only with chairs; toothbrushes alone.
     shown = {1: [1, 18], 2: [1], 3: [44, 62], 4: [62], 5: [90]}
