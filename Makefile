@@ -37,7 +37,7 @@ format: $(VENV)/dev ## rewrite the files in the house style
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/dev ## measure against the peers (about half an hour)
-	$(BIN)/python bench/run.py --json bench/results.json
+	$(BIN)/python bench/run.py
 
 wheel: $(VENV)/dev ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --outdir dist .

@@ -185,7 +185,8 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="coco-bench-"))
     try:
         (root / FOLDER).mkdir(parents=True)
-        report: dict[str, Any] = {"command": sys.argv, "python": platform.python_version()}
+        command = f"python bench/coco.py --images {given.images} --runs {given.runs}"
+        report: dict[str, Any] = {"command": command, "python": platform.python_version()}
         report["machine"] = platform.platform()
         names = ("msgspec", "numpy", "pycocotools")
         report["versions"] = {name: version(name) for name in names}

@@ -16,7 +16,8 @@ from vision_ift._conversation import check
 from ._files import existing, folders_of
 from ._json_records import parsed_records
 from ._llava import new_places
-from ._llava_rows import OTHER_MEDIA, ROLES, TAG, parts_of
+from ._llava_records import TAG
+from ._llava_rows import OTHER_MEDIA, ROLES, parts_of
 from ._pictures import Pictures, pictures_of
 
 PATTERNS = ("messages/*.jsonl", "messages/*.json", "messages/*.parquet")

@@ -188,6 +188,12 @@ def test_a_process_ends_as_promised(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: source coco_ift: there is no folder")
     assert "  try: " in done.stderr
     assert ended("build").returncode == 2
+    unknown = ended("buld", "--json")
+    assert unknown.returncode == 2
+    assert json.loads(unknown.stdout)["error"]["code"] == "usage"
+    assert "Did you mean 'build'?" in unknown.stderr
+    assert ended().returncode in (0, 2)  # the help
+    assert ended("plan", "--help").returncode == 0
     assert ended("--version").stdout.startswith("vision_ift 0.")
 
 

@@ -417,11 +417,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     as_json = "--json" in sys.argv
     try:
-        app(standalone_mode=True)
-    except Exception as error:  # noqa: BLE001 - the outermost place: says so and ends
+        code = app(standalone_mode=False)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the outermost place: says so
         finish(error, as_json=as_json)
-    except KeyboardInterrupt as error:
-        finish(error, as_json=as_json)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

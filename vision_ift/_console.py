@@ -129,7 +129,13 @@ def finish(error: BaseException, *, as_json: bool) -> NoReturn:
         if error.hint:
             console.print(Text.assemble(("  try: ", "bold"), plain(error.hint)))
         sys.exit(error.exit_code)
-    if isinstance(error, KeyboardInterrupt):
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        # What typer says of a command line: a wrong option, a missing argument, an unknown command.
+        if as_json:
+            show_json({"error": {"code": "usage", "message": error.format_message(), "hint": ""}})
+        error.show()  # type: ignore[attr-defined]  # it comes with the two above
+        sys.exit(error.exit_code)
+    if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
         command = " ".join(["vision-ift", *sys.argv[1:]])
         note(f"stopped; what is finished is kept. Go on with: {command}")
         sys.exit(128 + signal.SIGINT)
