@@ -37,6 +37,8 @@ import msgspec
 
 from vision_ift import RecordError
 
+from ._json_scanner import NEXT_BRACKET, SPACE, Broken, elements
+
 #: Bytes of a span; one that is longer holds a single record.
 SPAN_BYTES = 1 << 20
 
@@ -47,10 +49,6 @@ MAX_DEPTH = 64
 _VALUES = msgspec.json.Decoder(list[msgspec.Raw])
 _WHITE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
-_SPACE = re.compile(rb"[ \t\r\n]*+")
-_NEXT_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+(["{}\[\]])?', re.DOTALL)
-_STRING_REST = re.compile(rb'(?:[^"\\]++|\\.)*+("?)', re.DOTALL)
-_SCALAR = re.compile(rb'[^\s,\[\]{}"]*+')
 _FIRST_KEY = re.compile(rb'\s*+,\s*+\{\s*+"[^"\\]++"')
 
 
@@ -71,14 +69,6 @@ class Span(NamedTuple):
             return file.read(self.end - self.start)
 
 
-class Broken(NamedTuple):
-    """Where a file stops making sense; nothing after it is read."""
-
-    path: str
-    offset: int
-    detail: str
-
-
 def first_spans(path: Path, *, guess: bool = True) -> Iterator[Span | Broken]:
     """Cut a file into spans; those of a list are guessed, unless ``guess`` is false.
 
@@ -88,7 +78,7 @@ def first_spans(path: Path, *, guess: bool = True) -> Iterator[Span | Broken]:
     with path.open("rb") as file:
         head = file.read(1 << 16)
         start = len(_BOM) if head.startswith(_BOM) else 0
-        start = _SPACE.match(head, start).end()  # type: ignore[union-attr]  # matches nothing too
+        start = SPACE.match(head, start).end()  # type: ignore[union-attr]  # matches nothing too
         byte = head[start : start + 1]
         if byte == b"[" and guess:
             yield from _guessed_spans(str(path), file, start + 1)
@@ -108,7 +98,7 @@ def exact_spans(path: Path, start: int) -> Iterator[Span | Broken]:
     """Cut a list into spans, from a record's first byte on, by following its structure."""
     with path.open("rb") as file:
         first = last = start
-        for element in _elements(str(path), file, start):
+        for element in elements(str(path), file, start):
             if isinstance(element, Broken):
                 if last > first:
                     yield Span(str(path), first, last, "list", exact=True)
@@ -154,7 +144,7 @@ def split(span: Span, data: bytes) -> list[tuple[int, bytes]] | None:
 
 def _split_by_scanner(span: Span, data: bytes) -> list[tuple[int, bytes]] | None:
     records = []
-    for element in _elements(span.path, io.BytesIO(data + b"]"), 0):
+    for element in elements(span.path, io.BytesIO(data + b"]"), 0):
         if isinstance(element, Broken):
             return None
         begin, end = element
@@ -239,7 +229,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_once, parse_float=_finite, parse_
 
 def _depth(data: bytes) -> int:
     depth = deepest = position = 0
-    while found := _NEXT_BRACKET.match(data, position):
+    while found := NEXT_BRACKET.match(data, position):
         if found[1] is None or found[1] == b'"':
             break
         depth += 1 if found[1] in b"{[" else -1
@@ -303,118 +293,10 @@ def _guessed_spans(path: str, file: BinaryIO, start: int) -> Iterator[Span | Bro
 
 def _separator(path: str, file: BinaryIO, start: int) -> bytes:
     """Give the bytes from the first record's last brace to the second one's first key."""
-    element = next(_elements(path, file, start), None)
+    element = next(elements(path, file, start), None)
     if element is None or isinstance(element, Broken):
         return b""
     file.seek(element[1] - 1)
     head = file.read(4096)
     found = _FIRST_KEY.match(head, 1) if head[:1] == b"}" else None
     return head[: found.end()] if found else b""
-
-
-def _elements(path: str, file: BinaryIO, start: int) -> Iterator[tuple[int, int] | Broken]:
-    """Yield begin and end of each value of a list; last a ``Broken`` where its structure is lost.
-
-    Args:
-        path: The file's name, for messages.
-        file: The file; at ``start`` a value begins, or the list ends where it has none.
-        start: Offset behind the opening bracket, or of a later value.
-    """
-    scanner = _Scanner(file, start)
-    byte = scanner.peek()
-    if byte == b"]":
-        yield from _after_list(path, scanner)
-        return
-    while True:
-        begin = scanner.offset
-        if not scanner.skip_value():
-            cut = scanner.offset > begin
-            detail = "a record is cut short" if cut else "no record follows the comma or ["
-            yield Broken(path, begin, detail)
-            return
-        yield begin, scanner.offset
-        byte = scanner.peek()
-        if byte == b"]":
-            yield from _after_list(path, scanner)
-            return
-        if byte != b",":
-            found = "the file ends" if not byte else f"found {byte!r}"
-            yield Broken(path, scanner.offset, f"a comma or ] should stand here; {found}")
-            return
-        scanner.at += 1
-        scanner.peek()
-
-
-def _after_list(path: str, scanner: _Scanner) -> Iterator[Broken]:
-    scanner.at += 1
-    if scanner.peek():
-        yield Broken(path, scanner.offset, "data behind the end of the list")
-
-
-class _Scanner:
-    """Follows strings and brackets through a file, a block at a time, keeping none of it."""
-
-    def __init__(self, file: BinaryIO, start: int) -> None:
-        file.seek(start)
-        self._file = file
-        self._base = start
-        self._data = b""
-        self.at = 0
-
-    @property
-    def offset(self) -> int:
-        return self._base + self.at
-
-    def _grow(self) -> bool:
-        block = self._file.read(1 << 20)
-        self._base += self.at
-        self._data = self._data[self.at :] + block
-        self.at = 0
-        return bool(block)
-
-    def peek(self) -> bytes:
-        """Move over white space and give the byte behind it; nothing at the file's end."""
-        while True:
-            self.at = _SPACE.match(self._data, self.at).end()  # type: ignore[union-attr]
-            if self.at < len(self._data) or not self._grow():
-                return self._data[self.at : self.at + 1]
-
-    def skip_value(self) -> bool:
-        """Move behind the value that begins here; False where none does or the file ends in it."""
-        byte = self.peek()
-        if byte in b"{[" and byte:
-            return self._skip_brackets()
-        if byte == b'"':
-            self.at += 1
-            return self._skip_string()
-        begin = self.offset
-        while True:
-            self.at = _SCALAR.match(self._data, self.at).end()  # type: ignore[union-attr]
-            if self.at < len(self._data) or not self._grow():
-                return self.offset > begin
-
-    def _skip_brackets(self) -> bool:
-        depth = 0
-        while True:
-            found = _NEXT_BRACKET.match(self._data, self.at)
-            byte = found[1]  # type: ignore[index]  # matches the empty string too
-            self.at = found.end()  # type: ignore[union-attr]
-            if byte is None:
-                if not self._grow():
-                    return False
-            elif byte == b'"':  # a string that this block does not end
-                if not self._skip_string():
-                    return False
-            else:
-                depth += 1 if byte in b"{[" else -1
-                if depth == 0:
-                    return True
-
-    def _skip_string(self) -> bool:
-        while True:
-            found = _STRING_REST.match(self._data, self.at)
-            self.at = found.end()  # type: ignore[union-attr]
-            if found[1]:  # type: ignore[index]
-                return True
-            if not self._grow():
-                return False

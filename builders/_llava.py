@@ -12,8 +12,9 @@ conversation of one record, ``batches`` makes columns of thousands at once.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,7 +24,8 @@ from vision_ift import Batch, Conversation, Dropped, RecordError
 from vision_ift._conversation import SCHEMA
 from vision_ift._run import Run
 
-from ._json_records import MAX_RECORD_BYTES, Broken, Span, exact_spans, first_spans, split
+from ._json_records import MAX_RECORD_BYTES, Span, exact_spans, first_spans, split
+from ._json_scanner import Broken
 from ._llava_columns import quick_rows_of, rows_of
 from ._llava_records import Found, Record, exact_records, name_of, quick_records
 from ._llava_rows import Reading, new_places, settle
@@ -53,11 +55,26 @@ def batches(readings: list[Reading], run: Run) -> Iterator[Batch]:
     for reading in readings:
         work = functools.partial(_read_span, reading)
         path = Path(reading.path)
-        for start, batch in run(work, first_spans(path)):
-            if batch is None:  # a wrong guess: from here on nothing is guessed
-                yield from (exact for _, exact in run(work, exact_spans(path, start)) if exact)
-                break
-            yield batch
+        wrong = None
+        with contextlib.closing(_generated(run, work, first_spans(path))) as read:
+            for start, batch in read:
+                if batch is None:
+                    wrong = start
+                    break
+                yield batch
+        if wrong is not None:  # from a wrong guess on nothing is guessed
+            for _, batch in run(work, exact_spans(path, wrong)):
+                assert batch is not None
+                yield batch
+
+
+def _generated(
+    run: Run,
+    work: Callable[[Span | Broken], tuple[int, Batch | None]],
+    spans: Iterator[Span | Broken],
+) -> Generator[tuple[int, Batch | None], None, None]:
+    """Run the work as a generator, whose closing ends the processes behind it."""
+    yield from run(work, spans)
 
 
 def _read_span(reading: Reading, span: Span | Broken) -> tuple[int, Batch | None]:

@@ -96,7 +96,7 @@ class Turns(NamedTuple):
         np.cumsum(of_turns, out=sums[1:])
         return sums[self.bounds[1:]] - sums[self.bounds[:-1]]
 
-    def in_order(self, *, prompt: bool) -> Bools:
+    def in_order(self) -> Bools:
         """Whether each record's roles alternate as ``check`` asks."""
         some = self.counts > 0
         system = np.zeros(len(self.counts), np.int64)
@@ -105,7 +105,7 @@ class Turns(NamedTuple):
         wanted = np.where(place < 0, 2, place & 1)
         spoken = self.counts - system
         fits = self.per_record(self.codes != wanted) == 0
-        return np.asarray(fits & (spoken > 0) & (spoken % 2 == int(prompt)))
+        return np.asarray(fits & (spoken > 0) & (spoken % 2 == 0))
 
     def filled(self) -> Bools:
         """Whether each record's turns all hold a picture, or text that is not too long."""
@@ -266,7 +266,7 @@ def _finish(
     if not records:
         return Batch(pa.RecordBatch.from_pylist([], SCHEMA), [one for _, one in refused])
     paths, references, counts, located = _pictures(records, reading, pictures)
-    fine = fine & located & turns.in_order(prompt=reading.prompt) & turns.filled()
+    fine = fine & located & turns.in_order() & turns.filled()
     fine &= turns.per_record(turns.tags) == counts
     if "" in names or max(map(len, names), default=0) > MAX_TEXT_CHARS:
         fine &= [0 < len(name) <= MAX_TEXT_CHARS for name in names]

@@ -72,7 +72,8 @@ def move_system(record: Record) -> int:
 def quick_records(span: Span, data: bytes) -> list[Record] | None:
     """Decode a span at once; ``None`` where anything in it is not plainly of the layout.
 
-    The decoder keeps the last of two equal keys in silence; ``keys_and_colons`` tells.
+    The decoder keeps the last of two equal keys in silence; whoever uses this must count
+    the keys (see ``_llava_columns``).
     """
     try:
         if span.kind == "list":
@@ -111,6 +112,7 @@ def _exact(span: Span, offset: int, text: bytes) -> Found:
     value = parse(text)
     if not isinstance(value, dict):
         raise RecordError(f"a record is an object, not {_kind(value)}", reason="bad_record")
+    odd = b"\\ud" in text.lower() and not _encodes(value)
     known = {key: value[key] for key in value if key in KEYS}
     extras = {key: value[key] for key in value if key not in KEYS}
     if "system" not in known and isinstance(extras.get("system_prompt"), str):
@@ -129,7 +131,6 @@ def _exact(span: Span, offset: int, text: bytes) -> Found:
     except msgspec.ValidationError as error:
         raise RecordError(str(error), reason="bad_record") from None
     move_system(record)
-    odd = b"\\ud" in text.lower() and not _encodes(value)
     return Found(name_of(record, span, offset), record, extras, odd)
 
 

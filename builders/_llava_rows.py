@@ -49,7 +49,6 @@ class Reading(NamedTuple):
         split, language, license: The same for every row.
         task: ``name``: the record's ``task_name``; ``domain``: the first folder of its picture.
         find_chinese: Whether ``language`` is ``zh`` for rows with Chinese signs in them.
-        prompt: Whether rows end with a question.
         meta: Put into every row's ``meta``, as pairs.
     """
 
@@ -63,7 +62,6 @@ class Reading(NamedTuple):
     license: str | None = None
     task: Literal["name", "domain"] = "name"
     find_chinese: bool = False
-    prompt: bool = False
     meta: tuple[tuple[str, str], ...] = ()
 
     @classmethod
@@ -85,7 +83,7 @@ def settle(found: Found, reading: Reading, pictures: Pictures) -> Conversation |
     """Make a checked conversation of a record, or say which rule it breaks."""
     try:
         conversation = _conversation(found, reading, pictures)
-        check(conversation, prompt=reading.prompt)
+        check(conversation)
         _check_meta(conversation)
     except RecordError as error:
         name = found.name if not found.odd else ascii(found.name)[1:-1]

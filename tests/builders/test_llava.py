@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from vision_ift._builder import Batch, Dropped
 from vision_ift._conversation import MAX_TEXT_CHARS, SCHEMA
-from vision_ift._errors import MissingInputError, RecordError
+from vision_ift._errors import REASONS, MissingInputError
 from vision_ift._registry import find
-from vision_ift._run import here
+from vision_ift._run import here, local
 
 llava = importlib.import_module("vision_ift.builders._llava")
 reader = importlib.import_module("vision_ift.builders._json_records")
@@ -133,6 +133,13 @@ def test_one_newline_on_either_side_belongs_to_the_tag(
     assert content(outcome) == parts
 
 
+def test_half_a_tag_at_the_end_of_a_turn_is_no_tag(root: Path) -> None:
+    one = record("1", "<image> and <ima", "ge> too", image=["a.jpg", "a.jpg"])
+    outcome = both(root, [one, record("2", "<image> and <ima", "ge> too", image="a.jpg")])
+    assert outcome.reasons == ["image_count"]
+    assert outcome.ids == ["2"]
+
+
 def test_several_pictures_stand_where_their_tags_stand(root: Path) -> None:
     names = ["a.jpg", "dir/c.png", "a.jpg"]
     for key in ("image", "images"):
@@ -225,6 +232,25 @@ def test_nothing_is_lost_or_changed_in_silence(root: Path, reason: str, bad: byt
     assert outcome.reasons == [reason]
     assert outcome.dropped[0].record == f"byte {data.index(bad)}"
     assert outcome.ids == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("first", ['""', '":"', '"a: b"', '"\\u003a"', '"\\u003A\\u003a"'])
+@pytest.mark.parametrize("second", ['"x"', '":"', '"::"', '"\\u003a"', '"\\u003A\\u003a"'])
+def test_a_key_that_stands_twice_is_found_whatever_its_values(
+    root: Path, first: str, second: str
+) -> None:
+    talk_of = '[{"from": "human", "value": "a: b"}, {"from": "gpt", "value": %s}]'
+    colon = ', "value": '
+    twice = [
+        f'{{"id": {first}, "id": {second}, "conversations": {talk_of % second}}}',
+        f'{{"model": {first}, "conversations": {talk_of % second}, "model": {second}}}',
+        f'{{"conversations": {talk_of % first}, "conversations": {talk_of % second}}}',
+        f'{{"conversations": {talk_of % (first + colon + second)}}}',
+    ]
+    for text in twice:
+        assert both(root, f"[{text}]").reasons == ["bad_record"]
+    once = f'{{"id": "1", "model": {first}, "conversations": {talk_of % second}}}'
+    assert both(root, f"[{once}]").ids == ["1"]
 
 
 def test_the_decoder_alone_would_keep_the_last_of_two_keys() -> None:
@@ -371,6 +397,21 @@ def test_what_one_program_wrote_is_cut_by_guesses_alone(root: Path, style: str) 
         assert quick(root, path).ids == [str(n) for n in range(40)]
 
 
+def test_other_processes_read_the_same(root: Path) -> None:
+    records = [
+        record(str(n), NASTY[0], NASTY[1], **({"more": []} if n % 5 else {})) for n in range(60)
+    ]
+    broken = json.dumps(records)[:-400]
+    path = root / "data.json"
+    path.write_text(broken)
+    wanted = plain(root, path)
+    assert wanted.reasons == ["broken_json"]
+    reading = llava.Reading.of("llava", root, path, llava.new_places(root, ""))
+    with short_spans(2000):
+        assert len(list(reader.first_spans(path))) > 3
+        assert Outcome(llava.batches([reading], local(2))) == wanted
+
+
 def test_a_literal_search_for_record_boundaries_would_fail() -> None:
     more = [{"a": 1}, {"id": "nested"}]
     text = json.dumps([record("1", more=more), record("2")])
@@ -395,7 +436,7 @@ def test_a_wrong_guess_is_found_out(root: Path, style: str, size: int) -> None:
 
 
 texts = st.one_of(
-    st.sampled_from(NASTY),
+    st.sampled_from([*NASTY, "\ud800"]),
     st.sampled_from(["<image>\nWhat?", "What?\n<image>", "<image><image>", "", " ", "\u4f60"]),
     st.text(max_size=8),
 )
@@ -547,10 +588,38 @@ def test_path_names_a_file_under_the_root_or_anywhere(
         builder.inputs(root, path="gone.json")
 
 
-def test_refusals_of_the_parser_are_record_errors() -> None:
-    for _, data in ODD_RECORDS:
-        try:
-            reader.parse(data)
-        except RecordError:
-            continue
-        assert data[:1] != b"{" or b"\\u003a" in data or b"conversations" in data
+@settings(max_examples=300)
+@given(
+    changes=st.lists(
+        st.tuples(
+            st.floats(0, 1, exclude_max=True),
+            st.sampled_from([b"", b'"', b"\\", b"{", b"}", b"[", b"]", b",", b":", b"\n", b"\xff"])
+            | st.binary(min_size=1, max_size=2),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    lines=st.booleans(),
+    size=st.integers(30, 400),
+)
+def test_damaged_bytes_are_refused_in_the_same_way(
+    tmp_path_factory: pytest.TempPathFactory,
+    changes: list[tuple[float, bytes]],
+    lines: bool,
+    size: int,
+) -> None:
+    records = [record(str(n), NASTY[0], "a\n\u00e9", more=[{"id": 1}]) for n in range(5)]
+    data = json.dumps(records).encode()
+    if lines:
+        data = b"\n".join(json.dumps(one).encode() for one in records)
+    for place, byte in changes:
+        at = int(place * len(data))
+        data = data[:at] + byte + data[at + 1 :]
+    root = tmp_path_factory.getbasetemp()
+    path = root / "damaged.json"
+    path.write_bytes(data)
+    wanted = plain(root, path)
+    with short_spans(size):
+        assert quick(root, path) == wanted
+    assert quick(root, path) == wanted
+    assert all(one.reason in REASONS for one in wanted.dropped)
