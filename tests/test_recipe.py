@@ -57,6 +57,17 @@ def test_shipped_recipes_are_the_two_of_the_package() -> None:
     assert stages[1].mix[0].amount == 1000
 
 
+def test_two_files_of_one_source_need_no_names() -> None:
+    recipe = Recipe.parse(
+        "mix: [{source: llava, path: a/x.json, weight: 1}, {source: llava, path: y.json, weight: 1}]"
+    )
+    assert [entry.name for entry in recipe.mix] == ["llava:x.json", "llava:y.json"]
+    with pytest.raises(RecipeError, match="two entries are named llava:x.json"):
+        Recipe.parse(
+            "mix: [{source: llava, path: a/x.json, count: 1}, {source: llava, path: x.json, count: 1}]"
+        )
+
+
 def test_a_file_is_named_in_its_errors(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("mix:\n  - {source: coco_ift, wieght: 1}\n")

@@ -36,7 +36,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One part of a mix.
 
     Attributes:
-        name: What the part is called; keys its rows' order. The source's name if not given.
+        name: What the part is called; keys its rows' order. If not given, the source's name, with a
+            ``path`` ``source:file`` (so that two files of one source need no names).
         source: The source (``vision-ift sources`` lists them).
         path: A file for the sources that read any file (``llava``, ``messages``).
         options: The source's own options.
@@ -225,10 +226,11 @@ def _entry(node: Node) -> Entry:
             hint="give a whole number" if kind == "count" else "give 0 or more",
         )
     options = node.value.get("options")
+    path = _word(node, "path", default="") or None
     return Entry(
-        name=_word(node, "name", default=source),
+        name=_word(node, "name", default=f"{source}:{Path(path).name}" if path else source),
         source=source,
-        path=_word(node, "path", default="") or None,
+        path=path,
         options=_options(options) if options is not None else {},
         kind=kind,
         amount=amount,
