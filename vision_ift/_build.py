@@ -265,18 +265,19 @@ class Ids:
     def settle(self, batch: Batch) -> Batch:
         """Drop or number the rows of a batch whose id was met before."""
         ids = batch.rows.column("id").to_pylist()
-        repeated: list[int] = []
+        keys = list(map(xxhash.xxh3_128_digest, map(str.encode, ids)))
         seen = self._seen
-        for row, name in enumerate(ids):
-            key = xxhash.xxh3_128_digest(name.encode())
+        if len(set(keys)) == len(keys) and seen.keys().isdisjoint(keys):
+            seen.update(dict.fromkeys(keys, 1))
+            return batch
+        repeated: list[int] = []
+        for row, (name, key) in enumerate(zip(ids, keys, strict=True)):
             if key not in seen:
                 seen[key] = 1
             else:
                 repeated.append(row)
                 if self._number:
                     ids[row] = self._numbered(name, key)
-        if not repeated:
-            return batch
         if self._number:
             column = pa.array(ids, pa.string())
             return batch._replace(rows=batch.rows.set_column(0, batch.rows.schema.field(0), column))
