@@ -58,14 +58,11 @@ def test_shipped_recipes_are_the_two_of_the_package() -> None:
 
 
 def test_two_files_of_one_source_need_no_names() -> None:
-    recipe = Recipe.parse(
-        "mix: [{source: llava, path: a/x.json, weight: 1}, {source: llava, path: y.json, weight: 1}]"
-    )
+    text = "mix: [{source: llava, path: a/x.json, count: 1}, {source: llava, path: %s, count: 1}]"
+    recipe = Recipe.parse(text % "y.json")
     assert [entry.name for entry in recipe.mix] == ["llava:x.json", "llava:y.json"]
-    with pytest.raises(RecipeError, match="two entries are named llava:x.json"):
-        Recipe.parse(
-            "mix: [{source: llava, path: a/x.json, count: 1}, {source: llava, path: x.json, count: 1}]"
-        )
+    with pytest.raises(RecipeError, match=r"two entries are named llava:x\.json"):
+        Recipe.parse(text % "x.json")
 
 
 def test_a_file_is_named_in_its_errors(tmp_path: Path) -> None:
