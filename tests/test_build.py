@@ -93,6 +93,17 @@ def test_repeated_ids_are_numbered_where_the_source_says_so(
     assert batch.column("id").to_pylist() == ["lines/7", "lines/7#2", "lines/7#2#2", "lines/7#3"]
 
 
+def test_a_record_that_only_repeats_another_is_dropped_and_counted(
+    lines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lines, "repeated_ids", "number")
+    (lines / "lines.txt").write_text("7 a b\n7 c d\n7 a b\n8 a b\n7 c d\n7 ab x\n")
+    table = build("lines", root=lines, out=tmp_path / "out")
+    (batch,) = table.batches(["id"])
+    assert batch.column("id").to_pylist() == ["lines/7", "lines/7#2", "lines/8", "lines/7#3"]
+    assert table.report.dropped == {"duplicate_id": 2}
+
+
 def test_strict_stops_at_the_first_broken_rule(lines: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="source lines, record 3: the turn holds no text"):
         build("lines", root=lines, out=tmp_path / "out", strict=True)

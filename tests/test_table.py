@@ -13,9 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.rows import MakeTable, conversation
-from vision_ift._conversation import to_batch
+from vision_ift._conversation import Conversation, Message, to_batch
 from vision_ift._errors import IntegrityError, MissingInputError
-from vision_ift._table import GROUP_ROWS, REPORT, Table, TableWriter, content_digest
+from vision_ift._table import (
+    GROUP_ROWS,
+    REPORT,
+    Table,
+    TableWriter,
+    content_digest,
+    row_digests,
+)
 
 
 def test_rows_come_back_in_any_order(make_table: MakeTable) -> None:
@@ -63,6 +70,33 @@ def test_equal_contents_and_equal_digests_are_the_same_thing(
 
     assert (digest(one, 0) == digest(other, 0)) == (one == other)
     assert digest(one, 0) == digest(one, 3)  # a slice of a longer array is the same content
+
+
+talks = st.lists(
+    st.builds(
+        lambda texts, paths: Conversation(
+            id="1",
+            images=tuple(paths),
+            image_paths=tuple(paths),
+            messages=tuple(Message.of("user", text, images=n) for n, text in enumerate(texts)),
+        ),
+        st.lists(st.sampled_from(["a", "b", "ab", "ba", ""]), max_size=4),
+        st.lists(st.sampled_from(["x", "y", "xy"]), max_size=2),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(talks, st.integers(0, 5))
+def test_rows_that_say_the_same_have_the_same_digest(rows: list[Conversation], cut: int) -> None:
+    batch = to_batch(rows, source="s")
+    digests = row_digests(batch)
+    assert row_digests(batch.slice(cut)) == digests[cut:]  # wherever a row lies
+    said = [(row.messages, row.image_paths) for row in rows]
+    for one, digest in zip(said, digests, strict=True):
+        for other, theirs in zip(said, digests, strict=True):
+            assert (one == other) == (digest == theirs)
 
 
 def test_a_flipped_byte_is_found(make_table: MakeTable) -> None:

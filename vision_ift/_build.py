@@ -24,7 +24,7 @@ from vision_ift._conversation import SCHEMA_VERSION
 from vision_ift._disk import explained, locked, replace_folder, sync_file, write_file
 from vision_ift._errors import MissingInputError, OutputError, RecordError
 from vision_ift._run import local
-from vision_ift._table import REPORT, BuildReport, Table, TableWriter
+from vision_ift._table import REPORT, BuildReport, Table, TableWriter, row_digests
 
 #: How many dropped records of a reason are named in the report.
 FIRST = 10
@@ -259,46 +259,55 @@ class Ids:
 
     def __init__(self, builder: Builder) -> None:
         self._number = builder.repeated_ids == "number"
-        # 128-bit digests of the ids met: 16 bytes each instead of the text, and no collisions.
+        # The ids met, as 128-bit digests (16 bytes instead of the text, and no collisions), each
+        # with a digest of its row; of a repeated id also those of the other rows, and the last
+        # number given out.
         self._seen: dict[bytes, int] = {}
+        self._others: dict[bytes, set[int]] = {}
+        self._numbers: dict[bytes, int] = {}
 
     def settle(self, batch: Batch) -> Batch:
-        """Drop or number the rows of a batch whose id was met before."""
+        """Drop or number the rows of a batch whose id was met before.
+
+        A row that only repeats another one, words and pictures, is dropped in either case.
+        """
         ids = batch.rows.column("id").to_pylist()
         keys = list(map(xxhash.xxh3_128_digest, map(str.encode, ids)))
+        digests = row_digests(batch.rows) if self._number else [0] * len(keys)
         seen = self._seen
         if len(set(keys)) == len(keys) and seen.keys().isdisjoint(keys):
-            seen.update(dict.fromkeys(keys, 1))
+            seen.update(zip(keys, digests, strict=True))
             return batch
-        repeated: list[int] = []
-        for row, (name, key) in enumerate(zip(ids, keys, strict=True)):
+        dropped: list[int] = []
+        for row, (name, key, digest) in enumerate(zip(ids, keys, digests, strict=True)):
             if key not in seen:
-                seen[key] = 1
+                seen[key] = digest
+                continue
+            others = self._others.setdefault(key, {seen[key]})
+            if digest in others:
+                dropped.append(row)
             else:
-                repeated.append(row)
-                if self._number:
-                    ids[row] = self._numbered(name, key)
+                others.add(digest)
+                ids[row] = self._numbered(name, key, digest)
+        rows = batch.rows
         if self._number:
-            column = pa.array(ids, pa.string())
-            return batch._replace(rows=batch.rows.set_column(0, batch.rows.schema.field(0), column))
+            rows = rows.set_column(0, rows.schema.field(0), pa.array(ids, pa.string()))
+        if not dropped:
+            return batch._replace(rows=rows)
         keep = np.ones(len(ids), bool)
-        keep[repeated] = False
-        dropped = [
-            Dropped(
-                reason="duplicate_id",
-                record=ids[row],
-                detail="another record of the source has the same id",
-            )
-            for row in repeated
-        ]
-        return Batch(batch.rows.filter(pa.array(keep)), [*batch.dropped, *dropped], batch.absent)
+        keep[dropped] = False
+        detail = "a record before it is the same" if self._number else "a record before it has it"
+        more = [Dropped(reason="duplicate_id", record=ids[row], detail=detail) for row in dropped]
+        return Batch(rows.filter(pa.array(keep)), [*batch.dropped, *more], batch.absent)
 
-    def _numbered(self, name: str, key: bytes) -> str:
+    def _numbered(self, name: str, key: bytes, digest: int) -> str:
         """Give the next free ``name#2``, ``name#3`` …; a source may itself use such a name."""
+        number = self._numbers.get(key, 1)
         while True:
-            self._seen[key] += 1
-            numbered = f"{name}#{self._seen[key]}"
+            number += 1
+            numbered = f"{name}#{number}"
             taken = xxhash.xxh3_128_digest(numbered.encode())
             if taken not in self._seen:
-                self._seen[taken] = 1
+                self._seen[taken] = digest
+                self._numbers[key] = number
                 return numbered

@@ -8,6 +8,7 @@ bytes, so it is the same for every version of Parquet's writer.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -262,3 +263,58 @@ def _hash_array(array: pa.Array, digest: Any) -> None:
         digest.update(np.diff(offsets).tobytes())
         if values is not None:
             digest.update(memoryview(values)[offsets[0] : offsets[-1]])
+
+
+def row_digests(rows: pa.RecordBatch) -> list[int]:
+    """Hash what each row says and shows: 64 bits of its words, turns, and pictures' paths."""
+    turns = _bounds(rows.column("messages"))
+    messages = rows.column("messages").flatten()
+    parts = _bounds(messages.field("content"))
+    texts = messages.field("content").flatten().field("text")
+    paths = rows.column("image_paths").flatten()
+    words, ends = _bytes(texts)
+    names, name_ends = _bytes(paths)
+    # Where one part ends and the next begins counts too: the lengths, each by its place in the row.
+    places = parts[turns]
+    lengths = np.diff(ends).astype(np.uint64)
+    inside = np.arange(len(lengths)) - np.repeat(places[:-1], np.diff(places))
+    weighted = (lengths + np.uint64(1)) * _odd(inside)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(weighted, dtype=np.uint64)])
+    mixed = sums[places[1:]] - sums[places[:-1]]
+    said, shown = ends[places], name_ends[_bounds(rows.column("image_paths"))]
+    of_words = _slices(words, said)
+    of_names = _slices(names, shown)
+    whole: list[int] = ((mixed ^ of_words) * _odd(np.ones(1, np.int64)) + of_names).tolist()
+    return whole
+
+
+def _odd(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """A large odd factor for each number (the multiples of the golden ratio's 64 bits)."""
+    return (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15) | np.uint64(1)
+
+
+def _slices(data: memoryview, bounds: NDArray[np.int64]) -> NDArray[np.uint64]:
+    digest = xxhash.xxh3_64_intdigest
+    at = bounds.tolist()
+    return np.fromiter(
+        (digest(data[start:stop]) for start, stop in itertools.pairwise(at)),
+        np.uint64,
+        len(at) - 1,
+    )
+
+
+def _bounds(lists: pa.Array) -> NDArray[np.int64]:
+    """Where each list starts and ends in the flattened values."""
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    return np.asarray(offsets - offsets[0])
+
+
+def _bytes(texts: pa.Array) -> tuple[memoryview, NDArray[np.int64]]:
+    """A string array's bytes, and where each text starts and ends in them."""
+    if not len(texts):
+        return memoryview(b""), np.zeros(1, np.int64)
+    _, offsets, values = texts.buffers()
+    bounds = np.frombuffer(offsets, "<i4")[texts.offset : texts.offset + len(texts) + 1]
+    first, last = int(bounds[0]), int(bounds[-1])
+    data = memoryview(values)[first:last] if values is not None else memoryview(b"")
+    return data, bounds.astype(np.int64) - first
