@@ -28,10 +28,10 @@ from ._json_records import MAX_RECORD_BYTES, Span, exact_spans, first_spans, spl
 from ._json_scanner import Broken
 from ._llava_columns import quick_rows_of, rows_of
 from ._llava_records import Found, Record, exact_records, name_of, quick_records
-from ._llava_rows import Reading, new_places, settle
+from ._llava_rows import Described, Reading, new_places, settle
 from ._pictures import pictures_of
 
-__all__ = ["Reading", "batches", "conversations", "new_places"]
+__all__ = ["Described", "Reading", "batches", "conversations", "new_places"]
 
 
 def conversations(readings: list[Reading]) -> Iterator[Conversation | Dropped]:

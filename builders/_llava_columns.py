@@ -21,15 +21,14 @@ from vision_ift._conversation import MAX_TEXT_CHARS, SCHEMA, assemble, encode_me
 
 from ._llava_records import TAG, Found, Record, move_system
 from ._llava_rows import (
-    CHINESE,
     OTHER_MEDIA,
     ROLES,
     TAG_AND_NEWLINES,
+    Described,
     Reading,
     meta_of,
     paths_of,
     settle,
-    task_of,
 )
 from ._pictures import Pictures
 
@@ -271,9 +270,9 @@ def _finish(
     if "" in names or max(map(len, names), default=0) > MAX_TEXT_CHARS:
         fine &= [0 < len(name) <= MAX_TEXT_CHARS for name in names]
     fine &= [not record.system for record in records]
-    tasks = _tasks(records, reading)
-    if tasks is not None:
-        fine &= [task is None or len(task) <= MAX_TEXT_CHARS for task in tasks]
+    described = list(map(reading.describe, records)) if reading.describe else None
+    tasks = [one.task for one in described or ()] or [one.task_name or None for one in records]
+    fine &= [task is None or len(task) <= MAX_TEXT_CHARS for task in tasks]
     types, texts, part_counts = turns.parts()
     rows = assemble(
         ids=names,
@@ -288,9 +287,9 @@ def _finish(
         part_counts=part_counts,
         split=reading.split,
         task=tasks,
-        language=_languages(turns, reading),
+        language=[one.language for one in described] if described else reading.language,
         license=reading.license,
-        meta=_metas(records, extras, fine, reading),
+        meta=_metas(records, extras, described, fine, reading),
     )
     dropped = list(refused)
     if not fine.all():
@@ -352,50 +351,44 @@ def _pictures(
     return paths, references, counts, located
 
 
-def _tasks(records: Sequence[Record], reading: Reading) -> list[str | None] | None:
-    """The tasks; ``None`` where no record has one."""
-    if reading.task == "name" and all(record.task_name is UNSET for record in records):
-        return None
-    tasks = []
-    for record in records:
-        try:
-            tasks.append(task_of(record, paths_of(record), reading))
-        except RecordError:
-            tasks.append(None)
-    return tasks
-
-
-def _languages(turns: Turns, reading: Reading) -> Any:
-    if not reading.find_chinese:
-        return reading.language
-    chinese = pc.match_substring_regex(turns.array, CHINESE).to_numpy(zero_copy_only=False)
-    return pa.array([reading.language, "zh"], pa.string()).take(
-        pa.array((turns.per_record(chinese) > 0).astype(np.int8))
-    )
-
-
 def _metas(
     records: Sequence[Record],
     extras: Sequence[dict[str, Any]] | None,
+    described: Sequence[Described] | None,
     fine: Bools,
     reading: Reading,
 ) -> Any:
     constant = encode_meta(dict(reading.meta))
+    if extras is None and described:
+        return _described_metas(records, described, reading)
     if extras is None:
         known: dict[Any, str] = {UNSET: constant}
-        if reading.task == "name":
-            metas = []
-            for record in records:
-                model = record.model
-                if model not in known:
-                    known[model] = encode_meta(meta_of(record, {}, reading))
-                metas.append(known[model])
-            return metas if len(known) > 1 else constant
-        extras = [{}] * len(records)
+        metas = []
+        for record in records:
+            model = record.model
+            if model not in known:
+                known[model] = encode_meta(meta_of(record, {}, reading))
+            metas.append(known[model])
+        return metas if len(known) > 1 else constant
+    said: list[Described | None] = [*described] if described else [None] * len(records)
     return [
-        encode_meta(meta_of(record, more, reading)) if good else constant
-        for record, more, good in zip(records, extras, fine.tolist(), strict=True)
+        encode_meta(meta_of(record, more, reading, one)) if good else constant
+        for record, more, one, good in zip(records, extras, said, fine.tolist(), strict=True)
     ]
+
+
+def _described_metas(
+    records: Sequence[Record], described: Sequence[Described], reading: Reading
+) -> list[str]:
+    """The ``meta`` of described records, each different one encoded once."""
+    known: dict[Any, str] = {}
+    metas = []
+    for record, one in zip(records, described, strict=True):
+        key = (record.model, record.task_name, one.meta)
+        if key not in known:
+            known[key] = encode_meta(meta_of(record, {}, reading, one))
+        metas.append(known[key])
+    return metas
 
 
 def _codes(speakers: list[str]) -> NDArray[np.uint8]:

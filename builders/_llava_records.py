@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ from msgspec import UNSET, UnsetType
 
 from vision_ift import RecordError
 
-from ._json_records import MAX_RECORD_BYTES, Span, parse, split, too_long
+from ._json_records import MAX_RECORD_BYTES, Span, first_spans, parse, split, too_long
+from ._json_scanner import Broken
 
 
 class Turn(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -100,6 +102,21 @@ def exact_records(span: Span, data: bytes) -> list[tuple[int, Found | RecordErro
         except RecordError as error:
             found.append((offset, error))
     return found
+
+
+def records_of(path: Path) -> Iterator[Record]:
+    """Read a file's records for what they say of others; what is broken is passed over."""
+    for span in first_spans(path, guess=False):
+        if isinstance(span, Broken):
+            return
+        data = span.read() if span.end - span.start <= MAX_RECORD_BYTES else b""
+        quick = quick_records(span, data) if data else None
+        if quick is not None:
+            yield from quick
+            continue
+        for _, found in exact_records(span, data) or ():
+            if isinstance(found, Found):
+                yield found.record
 
 
 def name_of(record: Record, span: Span, offset: int) -> str:

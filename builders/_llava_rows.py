@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,15 +26,25 @@ ROLES: dict[str, Literal["user", "assistant", "system"]] = {
     "assistant": "assistant",
     "system": "system",
 }
-#: A sign of the CJK block that Chinese text uses.
-CHINESE = "[\u4e00-\u9fff]"
 #: Keys of media that are not pictures: a record that shows one is no row.
 OTHER_MEDIA = ("video", "videos", "audio", "audios")
 
 _IMAGE = Part("image")
 _SPLIT = re.compile(TAG_AND_NEWLINES)
-_CHINESE = re.compile(CHINESE)
 _BUILDS = itertools.count(1)
+
+
+class Described(NamedTuple):
+    """What a source says of a record beyond its layout.
+
+    Attributes:
+        task, language: Those of the row.
+        meta: Put into the row's ``meta``, as pairs that hash.
+    """
+
+    task: str | None
+    language: str | None
+    meta: tuple[tuple[str, Any], ...] = ()
 
 
 class Reading(NamedTuple):
@@ -47,9 +58,10 @@ class Reading(NamedTuple):
         keep_missing: Whether a record whose picture is not there is kept, with the reference under
             which the picture was looked for first.
         split, language, license: The same for every row.
-        task: ``name``: the record's ``task_name``; ``domain``: the first folder of its picture.
-        find_chinese: Whether ``language`` is ``zh`` for rows with Chinese signs in them.
         meta: Put into every row's ``meta``, as pairs.
+        describe: Gives a row's task (by default the record's ``task_name``), its language, and more
+            ``meta``: a function of a module or a ``functools.partial`` of one, which takes any
+            record without an error.
     """
 
     source: str
@@ -60,9 +72,8 @@ class Reading(NamedTuple):
     split: str = "train"
     language: str | None = None
     license: str | None = None
-    task: Literal["name", "domain"] = "name"
-    find_chinese: bool = False
     meta: tuple[tuple[str, str], ...] = ()
+    describe: Callable[[Record], Described] | None = None
 
     @classmethod
     def of(cls, source: str, root: Path, path: Path, places: Places, **more: Any) -> Reading:
@@ -72,11 +83,15 @@ class Reading(NamedTuple):
 
 
 def new_places(
-    root: Path, *folders: str, coco: bool = False, by_name: tuple[str, ...] = ()
+    root: Path,
+    *folders: str,
+    coco: bool = False,
+    by_name: tuple[str, ...] = (),
+    lookup: str = "",
 ) -> Places:
     """Give the places of one build, whose listings no other build sees."""
     token = (os.getpid() << 32) + next(_BUILDS)
-    return Places(str(root), folders, coco=coco, by_name=by_name, token=token)
+    return Places(str(root), folders, coco=coco, by_name=by_name, lookup=lookup, token=token)
 
 
 def settle(found: Found, reading: Reading, pictures: Pictures) -> Conversation | Dropped:
@@ -108,18 +123,22 @@ def _conversation(found: Found, reading: Reading, pictures: Pictures) -> Convers
                 reason="roles",
             )
         messages.append(Message(role, parts_of(turn.value)))
-    texts = [turn.value for turn in record.conversations]
-    chinese = reading.find_chinese and any(map(_CHINESE.search, texts))
+    described = reading.describe(record) if reading.describe else None
+    renamed = {path: other for path in paths if (other := pictures.renamed(path))}
+    extras = {**found.extras, "renamed": renamed} if renamed else found.extras
     return Conversation(
         id=found.name,
-        images=tuple(pictures.reference(path, keep=reading.keep_missing) for path in paths),
+        images=tuple(
+            renamed.get(path) or pictures.reference(path, keep=reading.keep_missing)
+            for path in paths
+        ),
         image_paths=tuple(paths),
         messages=tuple(messages),
         split=reading.split,
-        task=task_of(record, paths, reading),
-        language="zh" if chinese else reading.language,
+        task=described.task if described else record.task_name or None,
+        language=described.language if described else reading.language,
         license=reading.license,
-        meta=meta_of(record, found.extras, reading),
+        meta=meta_of(record, extras, reading, described),
     )
 
 
@@ -151,20 +170,16 @@ def parts_of(text: str) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def task_of(record: Record, paths: list[str], reading: Reading) -> str | None:
-    """The task that the source gives a record, by the reading's rule."""
-    if reading.task == "domain":
-        folders = [part for part in paths[0].split("/") if part not in ("", ".")] if paths else []
-        return folders[0] if len(folders) > 1 else None
-    return record.task_name or None
-
-
-def meta_of(record: Record, extras: dict[str, Any], reading: Reading) -> dict[str, Any]:
+def meta_of(
+    record: Record, extras: dict[str, Any], reading: Reading, described: Described | None = None
+) -> dict[str, Any]:
     """What a row's ``meta`` holds: what is said of the file, and the record's other keys."""
     meta: dict[str, Any] = dict(reading.meta)
+    if described:
+        meta.update(described.meta)
     if record.model is not UNSET:
         meta["model"] = record.model
-    if reading.task == "domain" and record.task_name is not UNSET:
+    if described and record.task_name is not UNSET:
         meta["task_name"] = record.task_name
     meta.update(extras)
     return meta

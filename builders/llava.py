@@ -15,6 +15,40 @@ from ._llava import Reading, batches, conversations, new_places
 #: The authors' files, the fuller first: the mix of 665k holds the 150k as well.
 FILES = ("llava/llava_v1_5_mix665k.json", "llava/llava_instruct_150k.json")
 
+#: Where the mix's folders of pictures are looked for: below ROOT, and below LLaVA's own checkout.
+BASES = ("", "llava", "playground/data", "llava/playground/data")
+
+#: The mix's folders, and where else people have the same files: archives as they are downloaded,
+#: which are read in place, and folders under their owners' names.
+ALIASES = (
+    ("coco/train2017", ("coco/train2017.zip!/train2017",)),
+    ("gqa/images", ("gqa/images.zip!/images", "gqa/allImages/images")),
+    ("ocr_vqa/images", ("ocrvqa/images", "ocr-vqa/images", "ocr_vqa")),
+    (
+        "textvqa/train_images",
+        (
+            "textvqa/train_val_images/train_images",
+            "textvqa/train_val_images.zip!/train_images",
+            "text_vqa/train_images",
+        ),
+    ),
+    # A picture of Visual Genome has one id over both folders, and some keep all in the first.
+    (
+        "vg/VG_100K",
+        ("visual_genome/VG_100K", "vg/images.zip!/VG_100K", "visual_genome/images.zip!/VG_100K"),
+    ),
+    (
+        "vg/VG_100K_2",
+        (
+            "visual_genome/VG_100K_2",
+            "vg/images2.zip!/VG_100K_2",
+            "visual_genome/images2.zip!/VG_100K_2",
+            "vg/VG_100K",
+            "visual_genome/VG_100K",
+        ),
+    ),
+)
+
 
 class Llava(Builder):
     """Reads LLaVA-style JSON or JSON Lines, with pictures as LLaVA lays them out.
@@ -23,8 +57,14 @@ class Llava(Builder):
         path: The file, relative to ROOT or absolute; by default the first of ``FILES`` that is
             there (the mix of 665k repeats every record of the 150k).
         images: Folders or zip archives under ROOT, with commas between them, to which the records'
-            paths are relative; by default ROOT itself, then ``llava/``. COCO's pictures are also
-            found in ``coco/`` and ``coco/images/``, by their id, under either year's name.
+            paths are relative; by default ROOT itself, ``llava/``, and ``playground/data/`` below
+            either. The mix's own folders (``coco/train2017``, ``gqa/images``, ``ocr_vqa/images``,
+            ``textvqa/train_images``, ``vg/VG_100K``, ``vg/VG_100K_2``) are also found under the
+            other names of ``ALIASES``, among them the archives as they are downloaded; COCO's
+            pictures also in ``coco/`` and ``coco/images/``, by their id, under either year's name.
+            A picture that is there under another ending alone (OCR-VQA's ``.gif`` and ``.png``,
+            which the mix calls ``.jpg``) is used where it is the only one of its stem; ``renamed``
+            in ``meta`` says so.
         missing_images: ``drop`` records whose picture is not there, or ``keep`` them with the
             reference under which it was looked for first.
     """
@@ -94,11 +134,14 @@ class Llava(Builder):
 
     def inputs(self, root: Path, **options: Any) -> list[Path]:
         """List the file and the folders of pictures."""
-        folders = [found for found in super().inputs(root) if found.is_dir()]
-        named = [root / folder for folder in folders_of(options.get("images", ""))]
         file = self._file(root, options.get("path", ""))
-        files = [file] if file else []
-        return sorted({*files, *folders, *(found for found in named if found.exists())})
+        if file is None:
+            return []
+        places = [found for found in super().inputs(root) if found.is_dir()]
+        places += [root / base / folder for base in BASES for folder, _ in ALIASES]
+        places += [root / other.partition("!")[0] for _, others in ALIASES for other in others]
+        places += [root / place for place in folders_of(options.get("images", ""))]
+        return sorted({file, *filter(Path.exists, places)})
 
     def _file(self, root: Path, path: str) -> Path | None:
         if path:
@@ -111,7 +154,8 @@ class Llava(Builder):
         file = self._file(root, path)
         if file is None:
             return []
-        places = new_places(root, *(folders_of(images) or ("", "llava")), coco=True)
+        places = new_places(root, *(folders_of(images) or BASES), coco=True)
+        places = places._replace(aliases=ALIASES, other_endings=True)
         own = not path  # of somebody else's file neither licence nor language is known
         return [
             Reading.of(

@@ -1,61 +1,68 @@
-"""Any file of conversations in the ``messages`` layout: JSON Lines, a JSON list, or Parquet."""
+"""Any dataset of conversations that `datasets` loads: files, folders, names on the Hub."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+from urllib.parse import unquote
 
-import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from vision_ift import Absent, Builder, Conversation, Dropped, Message, Part, RecordError
+from vision_ift import Absent, Builder, Conversation, Dropped, RecordError
+from vision_ift._archive import SCHEME, quote_member
 from vision_ift._conversation import check
 
-from ._files import existing, folders_of
+from ._dataset_files import File, files_of, labels_of
+from ._files import folders_of
 from ._json_records import parsed_records
 from ._llava import new_places
-from ._llava_records import TAG
-from ._llava_rows import OTHER_MEDIA, ROLES, parts_of
+from ._llava_rows import OTHER_MEDIA
+from ._parquet_rows import INSIDE, parquet_rows
 from ._pictures import Pictures, pictures_of
+from ._turns import check_rest, said
 
 PATTERNS = ("messages/*.jsonl", "messages/*.json", "messages/*.parquet")
 
+#: Columns of pictures, the first that a record has is read; ``file_name`` is what the metadata of
+#: an image folder calls them.
+IMAGES = ("images", "image", "file_names", "file_name")
 
-class _Turn(msgspec.Struct):
-    role: str
-    content: str | list[dict[str, Any]]
+#: Columns that a row has a place for.
+_OWN = ("split", "task", "language", "license")
 
 
-class _Record(msgspec.Struct):
-    messages: list[_Turn]
-    id: str | int | None = None
-    images: list[str | dict[str, Any] | None] | str | dict[str, Any] | None = None
-    split: str | None = None
-    task: str | None = None
-    language: str | None = None
-    license: str | None = None
+class _Layout(NamedTuple):
+    """What a file is called (in references, in ids), what the user says of it, its pictures."""
+
+    name: str
+    label: str
+    split: str
+    messages: str
+    images: str
+    id: str
+    pictures: Pictures
+    keep: bool
 
 
 class Messages(Builder):
-    """Reads ``messages`` of ``role`` and ``content``, as TRL and LLaMA-Factory write them.
+    """Reads conversations as TRL, LLaMA-Factory, ms-swift, FineVision and LLaVA write them.
 
-    ``content`` is a text or a list of parts. A picture's place is a part ``{"type": "image"}`` (its
-    path in ``images``, or in the part itself), or, where ``images`` is given and no part says
-    ``image``, the tag ``<image>`` in the text. Without ``images`` a tag is text like any other.
-    Paths are relative to ROOT or to the file's folder. A record without an id is named by the
-    byte or row at which it stands; ``split`` is ``train`` where the record names none.
-
-    Pictures whose bytes are inside a Parquet file are refused for now (``bad_record``): a table
-    holds references, and nothing else can be referred to than files and members of archives.
+    The turns are in ``messages``, ``conversations``, ``texts``, ``prompt`` and ``completion``, or
+    ``query`` and ``response``; the pictures in ``images`` or ``image``, as paths (relative to ROOT
+    or to the file's folder) or as bytes inside a Parquet file, which are left there and referred to
+    (``vift://file.parquet!/images/17/0``). How many pictures there are must agree with the places
+    for them; ``docs/your_files.md`` says which those are. A record without an id is named by the
+    byte or row at which it stands; whatever else it has is kept in ``meta``.
 
     Options:
-        path: The file, relative to ROOT or absolute; by default every file in ``messages/``.
+        path: A file, a folder, or ``org/name[@revision]`` on the Hub, the last two with
+            ``:config`` and ``:split`` behind them where there are several; relative to ROOT or
+            absolute. By default every file in ``messages/``.
         images: Folders or zip archives under ROOT, with commas between them, to which the records'
             paths are relative.
         missing_images: ``drop`` records whose picture is not there, or ``keep`` them with the
             reference under which it was looked for first.
+        messages_column, images_column, id_column: Other names of these columns.
     """
 
     title = "Conversations in the messages layout"
@@ -73,22 +80,34 @@ class Messages(Builder):
         path: str = "",
         images: str = "",
         missing_images: Literal["drop", "keep"] = "drop",
+        messages_column: str = "",
+        images_column: str = "",
+        id_column: str = "",
     ) -> Iterator[Conversation | Dropped | Absent]:
-        """Yield what the files hold, in the order of their names."""
-        for file in self._files(root, path):
-            name = file.name
-            beside = ""
-            if file.is_relative_to(root):
-                name = file.relative_to(root).as_posix()
-                beside = file.parent.relative_to(root).as_posix()
-            pictures = pictures_of(new_places(root, *(folders_of(images) or ("", beside))))
-            for place, value in _records(file):
+        """Yield what the files hold, in the order of their splits and names."""
+        files = self._files(root, path)
+        labels = labels_of([file.path for file in files], root)
+        for file in files:
+            name, beside = str(file.path), str(file.path.parent)
+            if file.path.is_relative_to(root):
+                name = file.path.relative_to(root).as_posix()
+                beside = file.path.parent.relative_to(root).as_posix()
+            places = new_places(root, *(folders_of(images) or ("", beside)))
+            layout = _Layout(
+                name,
+                labels[file.path],
+                file.split or "train",
+                messages_column,
+                images_column,
+                id_column,
+                pictures_of(places),
+                missing_images == "keep",
+            )
+            for place, value in _records(file.path, images_column):
                 try:
                     if isinstance(value, RecordError):
                         raise value
-                    name_of_place = f"{file.stem}@{place.split()[1]}"
-                    keep = missing_images == "keep"
-                    made = _conversation(value, name_of_place, pictures, keep=keep)
+                    made = check_rest(_conversation(value, place, layout))
                     check(made)
                     yield made
                 except RecordError as error:
@@ -97,105 +116,103 @@ class Messages(Builder):
     def inputs(self, root: Path, **options: Any) -> list[Path]:
         """List the files and the folders of pictures that are named."""
         folders = [root / folder for folder in folders_of(options.get("images", ""))]
-        return sorted({*self._files(root, options.get("path", "")), *filter(Path.exists, folders)})
+        files = [file.path for file in self._files(root, options.get("path", ""))]
+        return sorted({*files, *filter(Path.exists, folders)})
 
-    def _files(self, root: Path, path: str) -> list[Path]:
+    def _files(self, root: Path, path: str) -> list[File]:
         if path:
-            return [existing(self.name, root, path)]
-        return sorted({file for pattern in PATTERNS for file in root.glob(pattern)})
+            return files_of(self.name, root, path)
+        found = {file for pattern in PATTERNS for file in root.glob(pattern)}
+        return [File(file) for file in sorted(found)]
 
 
-def _records(file: Path) -> Iterator[tuple[str, Any]]:
+def _records(file: Path, images_column: str) -> Iterator[tuple[str, Any]]:
     """Yield the file's records as plain data, or what is wrong with one, each with its place."""
-    if file.suffix != ".parquet":
-        for offset, value in parsed_records(file):
-            yield f"byte {offset}", value
+    if file.suffix == ".parquet":
+        columns = (images_column,) if images_column else IMAGES
+        for row, values in parquet_rows(file, pictures=columns):
+            yield f"row {row}", values
         return
-    row = 0
-    try:
-        with pq.ParquetFile(file) as table:
-            for batch in table.iter_batches(batch_size=256):
-                for value in batch.to_pylist():
-                    yield f"row {row}", value
-                    row += 1
-    except (pa.ArrowException, OSError) as error:
-        yield f"row {row}", RecordError(f"not Parquet: {error}", reason="bad_record")
+    for offset, value in parsed_records(file):
+        yield f"byte {offset}", value
 
 
-def _conversation(value: Any, place: str, pictures: Pictures, *, keep: bool) -> Conversation:
-    try:
-        record = msgspec.convert(value, _Record)
-    except msgspec.ValidationError as error:
-        raise RecordError(str(error), reason="bad_record") from None
+def _conversation(value: Any, place: str, layout: _Layout) -> Conversation:
+    if not isinstance(value, dict):
+        raise RecordError("a record is no object", reason="bad_record")
     media = [key for key in OTHER_MEDIA if value.get(key)]
     if media:
         raise RecordError(f"it shows {media[0]}; only pictures are read", reason="bad_record")
-    listed = record.images if isinstance(record.images, list) else [record.images]
-    paths = [_path(image) for image in listed if image is not None]
-    contents = [turn.content for turn in record.messages]
-    shown = any(part.get("type") in _IMAGES for parts in contents for part in _listed(parts))
-    inline: list[str] = []
-    messages = []
-    for number, turn in enumerate(record.messages):
-        role = ROLES.get(turn.role)
-        if role is None:
-            raise RecordError(f"turn {number} has the role {turn.role!r}", reason="roles")
-        if isinstance(turn.content, str):
-            tagged = TAG in turn.content and bool(paths) and not shown
-            content = parts_of(turn.content) if tagged else (Part("text", turn.content),)
-        else:
-            content = tuple(_part(part, number, inline) for part in turn.content)
-        messages.append(Message(role, content))
-    if paths and inline:
-        raise RecordError("paths stand in 'images' and in parts as well", reason="bad_record")
-    paths = paths or inline
+    column = layout.images or next((key for key in IMAGES if value.get(key) is not None), "")
+    given = value.get(column)
+    listed = given if isinstance(given, list) else [given]
+    shown = [(at, one) for at, one in enumerate(listed) if one is not None]
+    spoken = said(value, pictures=len(shown), column=layout.messages)
+    if shown and spoken.inline:
+        raise RecordError(f"pictures stand in {column!r} and in parts as well", reason="bad_record")
+    inside = functools.partial(_inside, layout.name, column, place, isinstance(given, list))
+    pictures = [_picture(one, layout, inside(at)) for at, one in shown]
+    pictures += [_picture(one, layout, "") for one in spoken.inline]
+    if spoken.shows is not None and not spoken.inline:
+        pictures = _in_order(pictures, spoken.shows)
+    own = {key: _text(value, key) for key in _OWN}
+    key = layout.id or "id"
+    identity = value.get(key)
+    if not isinstance(identity, str | int | None) or isinstance(identity, bool):
+        raise RecordError(f"{key!r} is neither text nor a whole number", reason="bad_record")
+    read = {*spoken.keys, *_OWN, key, column}
+    meta = {key: one for key, one in value.items() if key not in read}
+    if spoken.extras:
+        meta["turns"] = {**spoken.extras, **({"": meta["turns"]} if "turns" in meta else {})}
     return Conversation(
-        id=place if record.id is None else str(record.id),
-        images=tuple(pictures.reference(path, keep=keep) for path in paths),
-        image_paths=tuple(paths),
-        messages=tuple(messages),
-        split=record.split or "train",
-        task=record.task,
-        language=record.language,
-        license=record.license,
-        meta={key: value[key] for key in value if key not in _Record.__struct_fields__},
+        id=f"{layout.label}@{place.split()[1]}" if identity in (None, "") else str(identity),
+        images=tuple(reference for _, reference in pictures),
+        image_paths=tuple(path for path, _ in pictures),
+        messages=spoken.messages,
+        split=own["split"] or layout.split,
+        task=own["task"],
+        language=own["language"],
+        license=own["license"],
+        meta=meta,
     )
 
 
-_IMAGES = ("image", "image_url")
+def _inside(name: str, column: str, place: str, several: bool, at: int) -> str:
+    """The reference of a picture whose bytes are in the file itself."""
+    member = f"{column}/{place.split()[1]}" + (f"/{at}" if several else "")
+    return f"{SCHEME}{name}!/{quote_member(member)}"
 
 
-def _listed(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [] if isinstance(content, str) else content
-
-
-def _part(part: dict[str, Any], turn: int, inline: list[str]) -> Part:
-    """Read a part; a picture's path that stands in it is added to ``inline``."""
-    kind = part.get("type")
-    if kind == "text":
-        text = part.get("text", part.get("value"))
-        if isinstance(text, str):
-            return Part("text", text)
-        raise RecordError(f"a text part of turn {turn} has no text", reason="bad_record")
-    if kind not in _IMAGES:
-        raise RecordError(f"turn {turn} has a part of type {kind!r}", reason="bad_record")
-    for key in ("image", "path", "url", "image_url", "value"):
-        named = part.get(key)
-        if named is not None:
-            inline.append(_path(named))
-            break
-    return Part("image")
-
-
-def _path(image: Any) -> str:
-    """The path of a picture: a text, or an object of ``path`` or ``url`` without bytes."""
+def _picture(image: Any, layout: _Layout, inside: str) -> tuple[str, str]:
+    """Path and reference of a picture: a text, or an object of ``path`` or ``url``."""
     if isinstance(image, dict):
-        if image.get("bytes") is not None:
+        held = image.get("bytes")
+        path = image.get("path", image.get("url"))
+        if held is INSIDE:
+            return path or f"{layout.label}/{unquote(inside.partition('!/')[2])}", inside
+        if held is not None:
             raise RecordError(
-                "a picture's bytes are inside the file; write it to a file and name that",
+                "a picture's bytes stand in the JSON; write Parquet, or a file and its name",
                 reason="bad_record",
             )
-        image = image.get("path", image.get("url"))
+        image = path
     if not isinstance(image, str):
         raise RecordError("a picture has no path", reason="bad_record")
-    return image
+    return image, layout.pictures.reference(image, keep=layout.keep)
+
+
+def _in_order(pictures: list[tuple[str, str]], shows: list[int]) -> list[tuple[str, str]]:
+    """Put the pictures in the order of the parts that say which one they show."""
+    if sorted(set(shows)) != list(range(len(pictures))):
+        raise RecordError(
+            f"the image parts show the pictures {sorted(set(shows))} of {len(pictures)}",
+            reason="image_count",
+        )
+    return [pictures[at] for at in shows]
+
+
+def _text(value: dict[str, Any], key: str) -> str | None:
+    text = value.get(key)
+    if text is not None and not isinstance(text, str):
+        raise RecordError(f"{key!r} is no text", reason="bad_record")
+    return text

@@ -1,19 +1,33 @@
-"""MM-Instruct: instructions generated for captioned pictures, and a benchmark of 99 prompts."""
+"""MM-Instruct: instructions generated for captioned pictures, and a benchmark of 99 prompts.
+
+A training record, and one of the benchmark::
+
+    {"id": "7", "image": "sa1b/sa_224577.jpg", "conversations": [
+        {"from": "human", "value": "<image>\\nWrite a haiku."},
+        {"from": "gpt", "value": "Yellow everywhere"}]}
+    {"question_id": 0, "image": "sa_1419.jpg", "text": "Craft a caption.",
+     "caption": "A model walks …", "category": "vllm_instruction_following"}
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from vision_ift import Absent, Batch, Builder, Conversation, Dropped, Message, RecordError
 from vision_ift._conversation import check
 from vision_ift._run import Run, here
+from vision_ift._sa1b import FOLDERS as SA1B_FOLDERS
+from vision_ift._sa1b import INDEX
 
 from ._json_records import parsed_records
 from ._llava import Reading, batches, conversations, new_places
+from ._mm_pictures import DATACOMP_FOLDERS, locate, wanted_of, write_lookup
 from ._pictures import Pictures, pictures_of
 
 TRAIN = "mm_instruct/train.json"
@@ -36,8 +50,10 @@ class MMInstruct(Builder):
     """Reads ``train.json`` and ``test.json``.
 
     The training pictures are not part of the release: they are those of DataComp-1B and SA-1B,
-    under ``datacomp/`` and ``sa1b/`` in ``mm_instruct/`` or ROOT. The benchmark is the split
-    ``test``: prompts without an answer, with what the authors say of the picture in ``meta``.
+    under ``datacomp/`` and ``sa1b/`` in ``mm_instruct/`` or ROOT. A picture is looked for by its
+    path, then by its name alone (uid, ``sa_<number>``) under any picture's ending: as a file, in
+    what img2dataset made (folders or tars), in SA-1B's tars, read in place. The benchmark is the
+    split ``test``: prompts without an answer, with what the authors say of the picture in ``meta``.
 
     Options:
         missing_images: ``drop`` records whose picture is not there, or ``keep`` them with the
@@ -60,12 +76,13 @@ class MMInstruct(Builder):
         TRAIN,
         TEST,
         *ARCHIVES,
-        "mm_instruct/datacomp",
-        "mm_instruct/datacomp/images",
-        "mm_instruct/sa1b",
-        "datacomp",
-        "datacomp/images",
-        "sa1b",
+        "mm_instruct/images",
+        INDEX,
+        *DATACOMP_FOLDERS,
+        *(f"{folder}/[0-9]*[0-9]" for folder in DATACOMP_FOLDERS),
+        *SA1B_FOLDERS,
+        *(f"{folder}/sa_*[0-9]" for folder in SA1B_FOLDERS),
+        *(f"{folder}/*.tar" for folder in (*DATACOMP_FOLDERS, *SA1B_FOLDERS)),
     )
     hub = "jjjjh/MM-Instruct"
     hub_files = ("train.json", "test.json", "images.zip")
@@ -73,6 +90,7 @@ class MMInstruct(Builder):
         "mm_instruct/datacomp/: https://huggingface.co/datasets/mlfoundations/datacomp_1b",
         "mm_instruct/sa1b/: https://ai.meta.com/datasets/segment-anything",
     )
+    claimed: ClassVar[dict[str, int]] = {"train": 234_000, "test": 99}
     prompt_splits = frozenset({"test"})
     repeated_ids = "number"
 
@@ -81,7 +99,9 @@ class MMInstruct(Builder):
     ) -> Iterator[Conversation | Dropped | Absent]:
         """Yield the training records, then the benchmark."""
         yield from self._absent(root)
-        yield from conversations(self._readings(root, missing_images))
+        with self._readings(root, missing_images) as (readings, dropped):
+            yield from dropped
+            yield from conversations(readings)
         yield from self._prompts(root, missing_images)
 
     def batches(  # type: ignore[override]  # its options stand by name
@@ -89,29 +109,47 @@ class MMInstruct(Builder):
     ) -> Iterator[Batch]:
         """Yield the same, the training records in vectors."""
         yield from self.gather(self._absent(root))
-        yield from batches(self._readings(root, missing_images), run)
+        with self._readings(root, missing_images) as (readings, dropped):
+            yield from self.gather(dropped)
+            yield from batches(readings, run)
         yield from self.gather(self._prompts(root, missing_images))
 
     def _absent(self, root: Path) -> Iterator[Absent]:
         for name, file in (("train", TRAIN), ("test", TEST)):
             if not (root / file).is_file():
                 yield Absent(name, (file,))
+        if (root / TRAIN).is_file():
+            for name, folders in (("DataComp", DATACOMP_FOLDERS), ("SA-1B", SA1B_FOLDERS)):
+                if not any((root / folder).is_dir() for folder in folders):
+                    yield Absent(f"pictures of {name}", (f"{folders[0]}/",))
 
-    def _readings(self, root: Path, missing_images: Missing) -> list[Reading]:
-        if not (root / TRAIN).is_file():
-            return []
-        places = new_places(root, "mm_instruct", "")
-        return [
-            Reading.of(
+    @contextlib.contextmanager
+    def _readings(
+        self, root: Path, missing_images: Missing
+    ) -> Generator[tuple[list[Reading], list[Dropped]]]:
+        """Say how the training file is read, and what was unreadable among its pictures."""
+        file = root / TRAIN
+        if not file.is_file():
+            yield [], []
+            return
+        folders = ("mm_instruct", "")
+        plain = pictures_of(new_places(root, *folders))
+        located = locate(root, wanted_of([file], plain))
+        with tempfile.TemporaryDirectory(prefix="vision_ift-") as folder:
+            lookup = ""
+            if located.references:
+                lookup = f"{folder}/lookup.arrow"
+                write_lookup(Path(lookup), located.references)
+            reading = Reading.of(
                 self.name,
                 root,
-                root / TRAIN,
-                places,
+                file,
+                new_places(root, *folders, lookup=lookup),
                 keep_missing=missing_images == "keep",
                 language="en",
                 license="CC-BY-4.0",
             )
-        ]
+            yield [reading], located.dropped
 
     def _prompts(self, root: Path, missing_images: Missing) -> Iterator[Conversation | Dropped]:
         if not (root / TEST).is_file():

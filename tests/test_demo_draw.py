@@ -323,6 +323,10 @@ def test_every_picture_is_there(drawn: Drawn) -> None:
     for split in ("train", "dev", "test"):
         coco += [int(Path(row["image"]).stem) for row in drawn.read(f"vsr/{split}.jsonl")]
     coco += [int(Path(row["image"]).stem) for row in drawn.read("llava/llava_instruct_150k.json")]
+    mix = drawn.read("llava/llava_v1_5_mix665k.json")
+    pictures = [row["image"] for row in mix if "image" in row]
+    missing += [path for path in pictures if not (root / path).is_file()]
+    assert 0 < len(pictures) < len(mix)
     texts = drawn.read("stvqa/train_task_3.json")["data"]
     coco += [int(row["file_name"][-16:-4]) for row in texts if "coco" in row["dataset"]]
     genome = drawn.read("visual_genome/image_data.json")

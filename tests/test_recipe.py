@@ -43,8 +43,14 @@ def test_shipped_recipes_are_read_by_name(name: str) -> None:
     assert recipe.description
 
 
-def test_shipped_recipes_are_the_two_of_the_package() -> None:
-    assert shipped() == ["coco_mix", "vision_flan_two_stage"]
+def test_shipped_recipes_are_those_of_the_package() -> None:
+    assert shipped() == [
+        "balanced",
+        "coco_mix",
+        "mm_instruct_sft",
+        "mminstruct_sft",
+        "vision_flan_two_stage",
+    ]
     assert Recipe.read("coco_mix").mix[0].source == "coco_ift"
     assert {entry.source for entry in Recipe.read("coco_mix").mix} == {
         "coco_ift",
@@ -55,6 +61,18 @@ def test_shipped_recipes_are_the_two_of_the_package() -> None:
     stages = Recipe.read("vision_flan_two_stage").stages
     assert [stage.name for stage in stages] == ["base", "chat"]
     assert stages[1].mix[0].amount == 1000
+    for name in ("mm_instruct_sft", "mminstruct_sft"):
+        assert [(one.kind, int(one.amount)) for one in Recipe.read(name).mix] == [
+            ("repeat", 1),
+            ("repeat", 1),
+        ]
+    assert {entry.amount for entry in Recipe.read("balanced").mix} == {1}
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_recipes_say_where_they_come_from(name: str) -> None:
+    comment = Recipe.read(name).text.partition("name:")[0]
+    assert "arXiv" in comment or name == "coco_mix"
 
 
 def test_two_files_of_one_source_need_no_names() -> None:

@@ -110,6 +110,8 @@ class Builder:
     hub_files: ClassVar[tuple[str, ...]] = ()
     #: What to fetch by hand, and from where: a line each.
     by_hand: ClassVar[tuple[str, ...]] = ()
+    #: What the authors say that there is, by their own words for it: ``rows`` are those released.
+    claimed: ClassVar[dict[str, int]] = {}
     #: Splits whose rows end with a question (a benchmark's prompts).
     prompt_splits: ClassVar[frozenset[str]] = frozenset()
     #: What happens to a second record of the same id: ``drop`` counts it as ``duplicate_id``;

@@ -164,6 +164,8 @@ REASONS: dict[str, str] = {
     "no_answer": "a question has no answer in the answer file",
     "no_coco_image": "the picture is not a COCO picture, and the source keeps only those",
     "caption_not_picked": "one caption of an image's several is used in dialogs, by rule",
+    "over_budget": "the budget of tasks and rows a task is spent, by rule",
+    "eval_source": "the task is drawn from a test or benchmark split, and those are left out",
 }
 
 

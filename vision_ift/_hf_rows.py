@@ -126,8 +126,9 @@ class Request:
     def cache_key(self) -> str:
         """Digest of all that decides the rows, 16 hex digits, without building anything.
 
-        It covers the recipe's text, and name, size and time of the source files: `datasets` itself
-        would go on giving the rows of before when an annotation file was edited.
+        It covers the recipe's text, the contents of its exclude lists, and name, size and time of
+        the source files: `datasets` itself would go on giving the rows of before when an annotation
+        file was edited.
         """
         parts: list[Any] = [__version__, SCHEMA_VERSION, FEATURES_JSON, str(self.root)]
         if self.source is not None:
@@ -135,6 +136,7 @@ class Request:
         else:
             assert self.recipe is not None
             parts.append(self.recipe.text)
+            parts += [_contents(path) for path in self.recipe.exclude]
             parts += [_inputs(e.source, self.root, e.all_options) for e in self.recipe.mix]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -188,6 +190,13 @@ def _inputs(source: str, root: Path, options: Mapping[str, Any]) -> str:
         return fingerprint(source, root=root, options=options)
     except MissingInputError:
         return "absent"
+
+
+def _contents(path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return "absent"  # planning says so
 
 
 def _step(rows: int) -> int:

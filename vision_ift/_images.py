@@ -3,8 +3,9 @@
 A reference is what a table holds for a picture:
 
 * a path relative to ROOT, with ``/``: ``coco/train2017/000000000009.jpg``;
-* a member of an archive that is read in place: ``vift://vision_flan/images.zip!/dir/a.jpg``, the
-  member percent-encoded (see ``_archive.py``).
+* a member of an archive that is read in place (zip, tar, Parquet), percent-encoded:
+  ``vift://vision_flan/images.zip!/dir/a.jpg``, ``vift://data/train.parquet!/images/17/0``; a zip
+  may also lie on a web server: ``vift://https://host/images.zip!/dir/a.jpg`` (see ``_archive.py``).
 
 Paths come from other people's files, so they are checked as text before the disk is asked; links
 that the user placed under ROOT are followed.
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from vision_ift._archive import ARCHIVE_SUFFIXES, SCHEME, archive_of, quote_member
 from vision_ift._errors import MissingInputError, RecordError
+from vision_ift._ranges import is_url
 
 #: The formats that a row may hold, by the first bytes: what they are called as a file.
 _SIGNATURES = ((b"\xff\xd8\xff", "jpg"), (b"\x89PNG\r\n\x1a\n", "png"), (b"GIF8", "gif"))
@@ -98,7 +100,7 @@ class Images:
         """Give the reference of a record's path, looked for in ``folders`` one after the other.
 
         A folder may be an archive (``mm_instruct/images.zip``), whose members are then looked at,
-        also below a prefix (``vision_flan/images.zip!/images_191task_1k``).
+        also below a prefix (``vision_flan/images.zip!/images_191task_1k``), or the URL of a zip.
 
         Returns ``None`` where no regular file of that name lies in any of them.
 
@@ -120,9 +122,17 @@ class Images:
         return None
 
     def member_exists(self, archive: str, member: str) -> bool:
-        """Say whether an archive under ROOT exists and has the member."""
-        path = self.root / archive
-        return path.is_file() and member in archive_of(str(path))
+        """Say whether an archive (under ROOT, or a URL) exists and has the member.
+
+        Raises:
+            RecordError: The archive is damaged (reason ``bad_image``).
+            ServiceError: The archive's server does not answer.
+        """
+        place = self._place(archive)
+        return (is_url(place) or Path(place).is_file()) and member in archive_of(place)
+
+    def _place(self, archive: str) -> str:
+        return archive if is_url(archive) else str(self.root / archive)
 
     def absolute(self, reference: str) -> str:
         """Give the reference as something that fsspec and `datasets` can open from anywhere."""
@@ -138,7 +148,7 @@ class Images:
         """
         if reference.startswith(SCHEME):
             archive, _, member = reference.removeprefix(SCHEME).partition("!/")
-            return archive_of(str(self.root / archive)).read(member, quoted=True)
+            return archive_of(self._place(archive)).read(member, quoted=True)
         return read_file(self.root / reference)
 
     def size(self, reference: str) -> int:
@@ -149,7 +159,7 @@ class Images:
         """
         if reference.startswith(SCHEME):
             archive, _, member = reference.removeprefix(SCHEME).partition("!/")
-            return archive_of(str(self.root / archive)).size(member, quoted=True)
+            return archive_of(self._place(archive)).size(member, quoted=True)
         try:
             return os.stat(self.root / reference).st_size  # noqa: PTH116 - a hot path
         except OSError as error:
@@ -159,10 +169,15 @@ class Images:
 
 
 def absolute(reference: str, root: str) -> str:
-    """Make a table's reference absolute: ``/ROOT/a.jpg`` or ``vift:///ROOT/a.zip!/member``."""
-    if reference.startswith(SCHEME):
-        return f"{SCHEME}{root}/{reference.removeprefix(SCHEME)}"
-    return f"{root}/{reference}"
+    """Make a table's reference absolute: ``/ROOT/a.jpg`` or ``vift:///ROOT/a.zip!/member``.
+
+    One that is absolute stays: it leads to a file outside ROOT, or to a server, that the user named
+    so.
+    """
+    path = reference.removeprefix(SCHEME)
+    if path.startswith("/") or (is_url(path) and reference.startswith(SCHEME)):
+        return reference
+    return f"{SCHEME}{root}/{path}" if reference.startswith(SCHEME) else f"{root}/{path}"
 
 
 def read_file(path: Path) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from math import lcm
@@ -27,7 +27,7 @@ from vision_ift._errors import MissingInputError, RecipeError, UsageError
 from vision_ift._order import MOST_WEIGHT, Order
 from vision_ift._permute import Permutation, deal
 from vision_ift._recipe import Entry, Recipe, Stage
-from vision_ift._select import Selection, select
+from vision_ift._select import Excluded, Selection, select
 from vision_ift._table import Table
 
 
@@ -62,6 +62,7 @@ class Plan:
         asked: By source number, the rows that the amounts come to before rounding to whole rows of
             the order.
         missing: Name of an entry left out to why, and what became of its share.
+        unknown_excludes: Ids of the recipe's exclude lists that stand in none of its tables.
     """
 
     recipe: Recipe
@@ -70,6 +71,7 @@ class Plan:
     segments: tuple[Segment, ...]
     asked: tuple[Fraction, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
+    unknown_excludes: int = 0
 
     def __len__(self) -> int:
         return self.segments[-1].stop if self.segments else 0
@@ -278,6 +280,7 @@ def plan(
     if not isinstance(recipe, Recipe):
         recipe = Recipe.read(recipe)
     root = Path(root).expanduser() if root is not None else default_root()
+    excluded = Excluded(recipe.exclude)
     found: dict[str, Selection | str] = {}
     for entry in recipe.mix:
         if entry.name not in found:
@@ -291,7 +294,7 @@ def plan(
                     jobs=jobs,
                     progress=progress,
                 )
-                selection = select(table, entry, seed=recipe.seed)
+                selection = select(table, entry, seed=recipe.seed, excluded=excluded)
                 if not len(selection):
                     raise _nothing_left(entry, table)
                 found[entry.name] = selection
@@ -300,7 +303,8 @@ def plan(
                     error.hint += "; or leave it out with --allow-missing"
                     raise
                 found[entry.name] = error.message
-    return arrange(recipe, found, root=root, total=total)
+    planned = arrange(recipe, found, root=root, total=total)
+    return replace(planned, unknown_excludes=excluded.unknown)
 
 
 def _nothing_left(entry: Entry, table: Table) -> MissingInputError:
@@ -309,7 +313,7 @@ def _nothing_left(entry: Entry, table: Table) -> MissingInputError:
         return MissingInputError(
             f"source {entry.source}: none of its {len(table):,} rows is left by the recipe "
             f"({entry.where or 'answered rows only'})",
-            hint="change where",
+            hint="change where or exclude",
         )
     return MissingInputError(
         f"source {entry.source}: its files hold no row (dropped: {counted or 'none'})",

@@ -7,6 +7,9 @@
       - {source: coco_ift,    weight: 4, where: "rounds >= 2"}
       - {source: vision_flan, weight: 3, cap_per_task: 1000}
 
+``exclude: [bad.jsonl]`` leaves out the rows whose ids are listed there (``vision-ift check`` writes
+such lists); a relative path is looked for beside the recipe's file.
+
 Instead of ``mix`` a recipe may have ``stages``: a list of ``{name, mix, total}`` that are
 delivered one after the other.
 """
@@ -27,7 +30,7 @@ from vision_ift._yaml import Node, read_yaml
 Kind = Literal["weight", "repeat", "count"]
 _KINDS: tuple[Kind, ...] = ("weight", "repeat", "count")
 
-_RECIPE_KEYS = ("name", "description", "seed", "epochs", "total", "mix", "stages")
+_RECIPE_KEYS = ("name", "description", "seed", "epochs", "total", "mix", "stages", "exclude")
 _STAGE_KEYS = ("name", "epochs", "total", "mix")
 _ENTRY_KEYS = ("source", "name", "path", "options", *_KINDS, "where", "cap_per_task")
 
@@ -86,6 +89,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     seed: int = 0
     stages: tuple[Stage, ...]
+    #: Files of ids to leave out, as they can be opened; read when the recipe is planned.
+    exclude: tuple[str, ...] = ()
     #: The YAML as it was read.
     text: str = ""
 
@@ -154,6 +159,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
             description=_word(node, "description", default=""),
             seed=seed,
             stages=stages,
+            exclude=_excludes(node, file),
             text=text,
         )
 
@@ -237,6 +243,21 @@ def _entry(node: Node) -> Entry:
         where=_word(node, "where", default="") or None,
         cap_per_task=_integer(node, "cap_per_task", default=None, low=1, high=10**15),
     )
+
+
+def _excludes(node: Node, file: str) -> tuple[str, ...]:
+    """The exclude lists, relative paths beside the recipe's file (without one: where we are)."""
+    if "exclude" not in node.value:
+        return ()
+    found = []
+    for child in _sequence(node, "exclude"):
+        if not isinstance(child.value, str) or not child.value.strip():
+            raise child.error("an exclude list is not a path", hint="quote it")
+        path = str(Path(file).parent / Path(child.value).expanduser())
+        if path in found:
+            raise child.error(f"exclude list {child.value} stands twice", hint="remove one")
+        found.append(path)
+    return tuple(found)
 
 
 def _options(node: Node) -> dict[str, Any]:

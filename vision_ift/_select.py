@@ -1,4 +1,4 @@
-"""Which rows of a table a recipe's entry takes: ``where``, ``cap_per_task``, answered rows only.
+"""Which rows of a table a recipe's entry takes: ``where``, caps, excludes, answered rows only.
 
 ``where`` is SQL over one row, run by DuckDB with external access off. Before it runs, DuckDB's own
 parser says what it is made of: comparisons, arithmetic and functions of this row whose answer never
@@ -8,11 +8,14 @@ changes; no subquery, window, aggregate, file, clock or chance.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +23,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from vision_ift import _registry
-from vision_ift._errors import RecipeError, UnknownNameError
+from vision_ift._errors import MissingInputError, RecipeError, UnknownNameError
 from vision_ift._recipe import Entry
 from vision_ift._table import Table
 
@@ -72,14 +75,88 @@ class Selection:
         return f"{self.table.digest}/{kept}"
 
 
-def select(table: Table, entry: Entry, *, seed: int) -> Selection:
+class Excluded:
+    """Ids that a recipe leaves out, and which of them were met in its tables.
+
+    Args:
+        files: Lists of one ``{"id": …}`` a line, as ``vision-ift check`` writes them; other keys
+            mean nothing here, and empty lines are passed over.
+
+    Raises:
+        MissingInputError: A list cannot be read.
+        RecipeError: A line is broken; with file and line.
+    """
+
+    def __init__(self, files: Sequence[str] = ()) -> None:
+        ids: set[str] = set()
+        for file in files:
+            ids.update(_listed(file))
+        self._ids = pa.array(sorted(ids), pa.string())
+        self._met = np.zeros(len(ids), bool)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def unknown(self) -> int:
+        """How many of the ids stood in none of the tables so far."""
+        return int(len(self._met) - self._met.sum())
+
+    def among(self, ids: pa.ChunkedArray) -> NDArray[np.bool_]:
+        """Say for each id whether it is listed, and remember that it was met."""
+        places = pc.index_in(ids, self._ids).to_numpy()
+        listed: NDArray[np.bool_] = ~np.isnan(places) if places.dtype.kind == "f" else places >= 0
+        self._met[places[listed].astype(np.int64)] = True
+        return listed
+
+
+class _Line(msgspec.Struct):
+    id: str
+
+
+#: The longest line of an exclude list, in bytes.
+_MAX_LINE = 1 << 20
+
+
+def _listed(file: str) -> set[str]:
+    decoder = msgspec.json.Decoder(_Line)
+    found: set[str] = set()
+    number = 0
+    try:
+        with Path(file).open("rb") as lines:
+            while line := lines.readline(_MAX_LINE + 1):
+                number += 1
+                if len(line) > _MAX_LINE:
+                    raise RecipeError(
+                        "a line of an exclude list is too long", file=file, line=number
+                    )
+                if line.strip():
+                    found.add(decoder.decode(line).id)
+    except OSError as error:
+        raise MissingInputError(
+            f"exclude list {file} cannot be read: {error.strerror}",
+            hint="its path is relative to the recipe's file",
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"not a line of an exclude list: {error}",
+            hint='write {"id": "source/their id"}',
+            file=file,
+            line=number,
+        ) from None
+    return found
+
+
+def select(table: Table, entry: Entry, *, seed: int, excluded: Excluded | None = None) -> Selection:
     """Find the rows that an entry takes.
+
+    Excluded rows are taken out before ``cap_per_task`` counts.
 
     Raises:
         RecipeError: ``where`` is not a condition on one row.
     """
     prompts = sorted(_registry.find(entry.source).prompt_splits & set(table.report.splits))
-    if entry.where is None and entry.cap_per_task is None and not prompts:
+    if entry.where is None and entry.cap_per_task is None and not prompts and not excluded:
         return Selection(table, None)
     condition = _Condition(entry) if entry.where is not None else None
     wanted = {"split"}  # always one column, for the number of rows of a constant condition
@@ -87,10 +164,14 @@ def select(table: Table, entry: Entry, *, seed: int) -> Selection:
         wanted |= condition.columns
     if entry.cap_per_task is not None:
         wanted |= {"id", "task"}
+    if excluded:
+        wanted |= {"id"}
     rows = _scalars(table, sorted(wanted))
     keep = np.ones(len(table), bool)
     if condition is not None:
         keep &= condition.test(rows)
+    if excluded:
+        keep &= ~excluded.among(rows["id"])
     if prompts:
         answered = pc.invert(pc.is_in(rows["split"], pa.array(prompts)))
         keep &= answered.to_numpy()

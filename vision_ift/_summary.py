@@ -63,6 +63,10 @@ def summarise(plan: Plan) -> dict[str, Any]:
             for reason, records in selection.table.report.dropped.items():
                 dropped[reason] = dropped.get(reason, 0) + records
     warnings += [f"{name} is left out: {why}" for name, why in plan.missing.items()]
+    if plan.unknown_excludes:
+        warnings.append(
+            f"{plan.unknown_excludes:,} ids of the exclude lists stand in none of the tables"
+        )
     return {
         "name": plan.recipe.name,
         "rows": len(plan),

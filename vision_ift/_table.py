@@ -266,14 +266,14 @@ def _hash_array(array: pa.Array, digest: Any) -> None:
 
 
 def row_digests(rows: pa.RecordBatch) -> list[int]:
-    """Hash what each row says and shows: 64 bits of its words, turns, and pictures' paths."""
+    """Hash what each row says and shows: 64 bits of its words, turns and references."""
     turns = _bounds(rows.column("messages"))
     messages = rows.column("messages").flatten()
     parts = _bounds(messages.field("content"))
     texts = messages.field("content").flatten().field("text")
-    paths = rows.column("image_paths").flatten()
+    references = rows.column("images").flatten().field("path")
     words, ends = _bytes(texts)
-    names, name_ends = _bytes(paths)
+    names, name_ends = _bytes(references)
     # Where one part ends and the next begins counts too: the lengths, each by its place in the row.
     places = parts[turns]
     lengths = np.diff(ends).astype(np.uint64)
@@ -281,7 +281,7 @@ def row_digests(rows: pa.RecordBatch) -> list[int]:
     weighted = (lengths + np.uint64(1)) * _odd(inside)
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(weighted, dtype=np.uint64)])
     mixed = sums[places[1:]] - sums[places[:-1]]
-    said, shown = ends[places], name_ends[_bounds(rows.column("image_paths"))]
+    said, shown = ends[places], name_ends[_bounds(rows.column("images"))]
     of_words = _slices(words, said)
     of_names = _slices(names, shown)
     whole: list[int] = ((mixed ^ of_words) * _odd(np.ones(1, np.int64)) + of_names).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ llava = importlib.import_module("vision_ift.builders._llava")
 reader = importlib.import_module("vision_ift.builders._json_records")
 columns = importlib.import_module("vision_ift.builders._llava_columns")
 records_of = importlib.import_module("vision_ift.builders._llava_records")
+domains = importlib.import_module("vision_ift.builders._mminstruct_domains")
 
 
 @pytest.fixture
@@ -479,8 +481,7 @@ drawn_records = st.fixed_dictionaries(
     style=st.sampled_from([*STYLES, "lines"]),
     size=st.integers(30, 400),
     keep=st.booleans(),
-    chinese=st.booleans(),
-    task=st.sampled_from(["name", "domain"]),
+    described=st.booleans(),
 )
 def test_both_ways_give_the_same_rows_and_drop_the_same(
     tmp_path_factory: pytest.TempPathFactory,
@@ -488,8 +489,7 @@ def test_both_ways_give_the_same_rows_and_drop_the_same(
     style: str,
     size: int,
     keep: bool,
-    chinese: bool,
-    task: str,
+    described: bool,
 ) -> None:
     root = tmp_path_factory.getbasetemp() / "drawn"
     (root / "dir").mkdir(parents=True, exist_ok=True)
@@ -500,7 +500,10 @@ def test_both_ways_give_the_same_rows_and_drop_the_same(
         path.write_text("\n".join(json.dumps(one) for one in records) or "\n")
     else:
         path.write_bytes(written(records, style))
-    more = {"keep_missing": keep, "find_chinese": chinese, "task": task, "language": "en"}
+    more: dict[str, Any] = {"keep_missing": keep, "language": "en"}
+    if described:
+        rules = domains.Rules(False, frozenset({"dir"}), None, (), 0)
+        more["describe"] = functools.partial(domains.describe, rules)
     wanted = plain(root, path, **more)
     with short_spans(size):
         assert quick(root, path, **more) == wanted

@@ -69,6 +69,43 @@ def test_vision_flan_with_every_record(real_root: Path, tmp_path: Path) -> None:
     assert table.report.dropped == {}
 
 
+def test_vision_flan_marks_counted_by_hand(real_root: Path, tmp_path: Path) -> None:
+    records = json.loads((real_root / "vision_flan/annotation_191-task_1k.json").read_text("utf-8"))
+    options = {"missing_images": "keep"}
+    rows = rows_of(build("vision_flan", root=real_root, out=tmp_path / "table", options=options))
+    metas = [json.loads(row["meta"]) for row in rows]
+    inherited = [record["id"].startswith("multiinstruct_") for record in records]
+    assert [meta["origin"] == "multiinstruct" for meta in metas] == inherited
+    # A task of Vision-Flan's own names its dataset before a plus sign; none of the others has one.
+    assert [("+" in row["task"]) for row in rows] == [not one for one in inherited]
+    for meta, record in zip(metas, records, strict=True):
+        digits = record["image"].removesuffix(".jpg")[-12:]
+        named = digits.isdigit() and digits.startswith("000000")
+        assert meta.get("coco_id") == (int(digits) if named else None)
+        assert record["task_name"].split("+")[0] == meta["dataset"]
+    sets = ("ImageNet-A", "ImageNet-C", "ImageNet-R", "NOCAPS", "ObjectNet", "Set5", "Winoground")
+    held_out = {row["task"] for row, meta in zip(rows, metas, strict=True) if meta["eval_source"]}
+    assert {task for task in held_out if task.startswith(sets)} == {
+        record["task_name"] for record in records if record["task_name"].startswith(sets)
+    }
+    assert {task.split("+")[0] for task in held_out} - set(sets) <= {
+        *("MVTecAD", "ayahoo_test_images", "model-vs-human", "Road-Anomaly", "VisDA-2017"),
+        "ImageNet-Sketch",
+    }
+    options = {"missing_images": "keep", "eval_tasks": "drop"}
+    report = build("vision_flan", root=real_root, out=tmp_path / "less", options=options).report
+    assert report.dropped == {"eval_source": sum(meta["eval_source"] for meta in metas)}
+
+
+def test_a_budget_of_vision_flan(real_root: Path, tmp_path: Path) -> None:
+    records = json.loads((real_root / "vision_flan/annotation_191-task_1k.json").read_text("utf-8"))
+    tasks = {record["task_name"] for record in records}
+    options = {"missing_images": "keep", "num_tasks": "10", "per_task": "1"}
+    table = build("vision_flan", root=real_root, out=tmp_path / "table", options=options)
+    assert len(table) == len({row["task"] for row in rows_of(table)}) == 10 < len(tasks)
+    assert table.report.dropped == {"over_budget": len(records) - 10}
+
+
 def test_llava_quoted_records(real_root: Path, tmp_path: Path) -> None:
     records = json.loads((real_root / "llava/llava_instruct_150k.json").read_text("utf-8"))
     assert build("llava", root=real_root, out=tmp_path / "drop").report.dropped == {

@@ -63,7 +63,11 @@ def record(
 
 
 def write_llava(tree: Tree, shots: Sequence[Shot], choices: Choices, pictures: int) -> None:
-    """A conversation, a description and a line of reasoning for some pictures of train2017."""
+    """A conversation, a description and a line of reasoning for some pictures of train2017.
+
+    The mix of 665k holds the same records, with the pictures' folder before their names, and some
+    without a picture.
+    """
     busy = [shot for shot in shots if shot.folder == "train2017" and shot.scene.things]
     records: list[Record] = []
     for shot in choices.shuffled(busy, "llava")[:pictures]:
@@ -81,6 +85,14 @@ def write_llava(tree: Tree, shots: Sequence[Shot], choices: Choices, pictures: i
     path = "llava/llava_instruct_150k.json"
     tree.array(path, choices.shuffled(records, "rows"))
     tree.counts[f"{path}:rounds"] = rounds(records)
+    mix = [{**one, "image": f"coco/train2017/{one['image']}"} for one in records]
+    for place, (_, deed, plan) in sorted(_MOODS.items()):
+        said = (("human", f"Name a way to {plan}."), ("gpt", f"One could {deed}."))
+        words = [{"from": speaker, "value": value} for speaker, value in said]
+        mix.append({"id": f"words_{place}", "model": "", "conversations": words})
+    path = "llava/llava_v1_5_mix665k.json"
+    tree.array(path, choices.shuffled(mix, "mix"))
+    tree.counts[f"{path}:rounds"] = rounds(mix)
 
 
 def _reasoning(scene: Scene) -> tuple[str, str]:
