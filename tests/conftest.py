@@ -30,7 +30,10 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     def forget() -> None:
         _registry._modules.cache_clear()
         _registry.find.cache_clear()
-        sys.modules.pop("vision_ift._hf_builder", None)  # lists the sources when it is imported
+        # It lists the sources when it is imported; and another test's copy of the package lies
+        # in another folder.
+        for name in ("vision_ift._hf_builder", "birds_of_others", "birds_of_others.birds"):
+            sys.modules.pop(name, None)
 
     folder = tmp_path_factory.mktemp("others")
     birds.install(folder)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from vision_ift._errors import IntegrityError, ServiceError
-from vision_ift._origin import RefusedError, Secret, followed, origin, shown
+from vision_ift._errors import IntegrityError, RefusedError, ServiceError
+from vision_ift._origin import Secret, followed, origin, shown
 from vision_ift._part import Arrived, Part
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@
     ├── LockedError                        75   somebody else is writing there
     ├── IntegrityError                     76   bytes that are not what was recorded
     ├── ServiceError                       69   a service on the network does not answer
+    │   └── RefusedError                   69   it answers, and that answer is final
     └── MissingExtraError (ImportError)    69   an optional dependency is not installed
 
 ``str(error)`` is the whole message; ``code`` is a stable word for scripts, ``hint`` says what to
@@ -209,6 +210,12 @@ class ServiceError(VisionIFTError):
 
     code = "service"
     exit_code = 69
+
+
+class RefusedError(ServiceError):
+    """A server's final answer: asking again would not change it."""
+
+    code = "refused"
 
 
 class MissingExtraError(VisionIFTError, ImportError):

@@ -6,13 +6,9 @@ import ipaddress
 import re
 import socket
 
-from vision_ift._errors import ServiceError, UsageError
+from vision_ift._errors import RefusedError, UsageError
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}")
-
-
-class RefusedError(ServiceError):
-    """A server's final answer: asking again would not change it."""
 
 
 class Secret:
