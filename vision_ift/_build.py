@@ -254,17 +254,23 @@ def _write(
     )
 
 
+#: Beyond this, the last number given to an id is remembered instead of tried for.
+_REMEMBERED = 2
+
+
 class Ids:
     """Keeps ids unique over a whole source, by the builder's rule for a repeated one."""
 
     def __init__(self, builder: Builder) -> None:
         self._number = builder.repeated_ids == "number"
-        # The ids met, as 128-bit digests (16 bytes instead of the text, and no collisions), each
-        # with a digest of its row; of a repeated id also those of the other rows, and the last
-        # number given out.
-        self._seen: dict[bytes, int] = {}
-        self._others: dict[bytes, set[int]] = {}
-        self._numbers: dict[bytes, int] = {}
+        # Ids are remembered by their digests. Where a repeated one is dropped they have 128 bits,
+        # so that no two ids are ever taken for one; where it is numbered 64 are enough, for a
+        # collision would cost a number behind an id, not a row.
+        self._digest = xxhash.xxh3_64_intdigest if self._number else xxhash.xxh3_128_intdigest
+        # Each id's first row (its digest), and the pairs of id and row of all later ones.
+        self._seen: dict[int, int] = {}
+        self._later: set[int] = set()
+        self._numbers: dict[int, int] = {}
 
     def settle(self, batch: Batch) -> Batch:
         """Drop or number the rows of a batch whose id was met before.
@@ -272,23 +278,24 @@ class Ids:
         A row that only repeats another one, words and pictures, is dropped in either case.
         """
         ids = batch.rows.column("id").to_pylist()
-        keys = list(map(xxhash.xxh3_128_digest, map(str.encode, ids)))
+        keys = list(map(self._digest, map(str.encode, ids)))
         digests = row_digests(batch.rows) if self._number else [0] * len(keys)
         seen = self._seen
         if len(set(keys)) == len(keys) and seen.keys().isdisjoint(keys):
             seen.update(zip(keys, digests, strict=True))
             return batch
         dropped: list[int] = []
-        for row, (name, key, digest) in enumerate(zip(ids, keys, digests, strict=True)):
-            if key not in seen:
+        for row, (key, digest) in enumerate(zip(keys, digests, strict=True)):
+            first = seen.setdefault(key, -1)
+            if first == -1:
                 seen[key] = digest
                 continue
-            others = self._others.setdefault(key, {seen[key]})
-            if digest in others:
+            pair = hash((key, digest))
+            if digest == first or pair in self._later:
                 dropped.append(row)
             else:
-                others.add(digest)
-                ids[row] = self._numbered(name, key, digest)
+                self._later.add(pair)
+                ids[row] = self._numbered(ids[row], key, digest)
         rows = batch.rows
         if self._number:
             rows = rows.set_column(0, rows.schema.field(0), pa.array(ids, pa.string()))
@@ -300,14 +307,15 @@ class Ids:
         more = [Dropped(reason="duplicate_id", record=ids[row], detail=detail) for row in dropped]
         return Batch(rows.filter(pa.array(keep)), [*batch.dropped, *more], batch.absent)
 
-    def _numbered(self, name: str, key: bytes, digest: int) -> str:
+    def _numbered(self, name: str, key: int, digest: int) -> str:
         """Give the next free ``name#2``, ``name#3`` …; a source may itself use such a name."""
         number = self._numbers.get(key, 1)
         while True:
             number += 1
             numbered = f"{name}#{number}"
-            taken = xxhash.xxh3_128_digest(numbered.encode())
+            taken = self._digest(numbered.encode())
             if taken not in self._seen:
                 self._seen[taken] = digest
-                self._numbers[key] = number
+                if number > _REMEMBERED:  # a few numbers are found again sooner than looked up
+                    self._numbers[key] = number
                 return numbered

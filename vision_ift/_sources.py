@@ -68,10 +68,17 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         if self.claimed:
             counts = "; ".join(f"{name}: {count:,}" for name, count in self.claimed.items())
             lines.append(f"claimed by its authors: {counts}")
+        # A table of older files, or of an older version of the builder, says something only where
+        # there is none of those of now.
+        newer = any(one.current for one in self.built)
         for one in self.built:
-            of = "" if one.current else ", of other files than those there now"
+            if newer and not one.current:
+                continue
+            of = "" if one.current else ", of other files or an older version"
             options = "".join(f", {name}={value}" for name, value in one.options.items())
-            lines.append(f"found: {one.rows:,} rows, {one.dropped:,} dropped{options}{of}")
+            line = f"found: {one.rows:,} rows, {one.dropped:,} dropped{options}{of}"
+            if line not in lines:
+                lines.append(line)
         if self.options:
             options = ", ".join(f"{name}={value}" for name, value in self.options.items())
             lines.append(f"options: {options}")
