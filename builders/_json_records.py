@@ -40,7 +40,7 @@ from vision_ift import RecordError
 from ._json_scanner import NEXT_BRACKET, SPACE, Broken, elements
 
 #: Bytes of a span; one that is longer holds a single record.
-SPAN_BYTES = 1 << 20
+SPAN_BYTES = 1 << 21
 
 #: The longest record that is decoded, and the deepest nesting in one.
 MAX_RECORD_BYTES = 32 << 20

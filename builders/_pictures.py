@@ -102,6 +102,12 @@ class Pictures:
         """
         if shown := self._bare.get(path):
             return self._bare_prefix + shown
+        folder, _, name = path.rpartition("/")
+        for prefix, names in self._known.get(folder, ()):  # as `find`, without the call
+            if type(names) is dict:
+                break
+            if name in names:
+                return prefix + name
         found = self.find(path)
         if found is None:
             if not keep or self.renamed(path):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,15 +40,14 @@ class Case:
     """A record and what becomes of it.
 
     ``llava``: ``KEPT`` or the reason it is dropped for; ``messages``: the same, where it differs.
-    ``lost``: in a list, what stands behind it cannot be found any more. ``named``: ``llava`` says
-    its id, not its byte, because it was read whole.
+    ``name``: what ``llava`` calls it where it could be read and broke a rule of the row; all others
+    are named by the byte where they begin.
     """
 
     record: bytes
     llava: str
     messages: str = ""
-    lost: bool = False
-    named: str = ""
+    name: str = ""
 
 
 def extra(value: bytes, key: bytes = b'"x"') -> bytes:
@@ -107,13 +105,13 @@ CASES = {
     "key twice, once escaped": Case(extra(b'{"a":1,"\\u0061":2}'), BAD),
     "unknown key twice": Case(extra(b'1,"x":1'), BAD),
     # Texts.
-    "lone surrogate": Case(said(b'"\\ud800"'), TEXT),
-    "lone low surrogate": Case(said(b'"a\\udfffb"'), TEXT),
-    "surrogates in wrong order": Case(said(b'"\\ude00\\ud83d"'), TEXT),
+    "lone surrogate": Case(said(b'"\\ud800"'), TEXT, name="bad"),
+    "lone low surrogate": Case(said(b'"a\\udfffb"'), TEXT, name="bad"),
+    "surrogates in wrong order": Case(said(b'"\\ude00\\ud83d"'), TEXT, name="bad"),
     "surrogate pair": Case(said(b'"\\ud83d\\ude00"'), KEPT),
-    "lone surrogate as id": Case(named(b'"\\ud800"'), TEXT),
-    "lone surrogate in a value": Case(extra(b'["\\udabc"]'), TEXT),
-    "lone surrogate in a key": Case(extra(b"1", b'"\\udabc"'), TEXT),
+    "lone surrogate as id": Case(named(b'"\\ud800"'), TEXT, name="\\ud800"),
+    "lone surrogate in a value": Case(extra(b'["\\udabc"]'), TEXT, name="bad"),
+    "lone surrogate in a key": Case(extra(b"1", b'"\\udabc"'), TEXT, name="bad"),
     "surrogate as bytes": Case(said(b'"\xed\xa0\x80"'), TEXT),
     "surrogate pair as bytes": Case(said(b'"\xed\xa0\xbd\xed\xb8\x80"'), TEXT),
     "overlong slash": Case(said(b'"\xc0\xaf"'), TEXT),
@@ -137,9 +135,9 @@ CASES = {
     "unknown escape": Case(said(b'"\\x41"'), BROKEN),
     "short escape": Case(said(b'"\\u12"'), BROKEN),
     "escape with a sign": Case(said(b'"\\u+041"'), BROKEN),
-    "two million characters": Case(said(b'"%s"' % (b"x" * 2_000_000)), TEXT),
-    "blank": Case(said(b'" \\n\xe3\x80\x80"'), "empty_turn"),
-    "empty text": Case(said(b'""'), "empty_turn"),
+    "two million characters": Case(said(b'"%s"' % (b"x" * 2_000_000)), TEXT, name="bad"),
+    "blank": Case(said(b'" \\n\xe3\x80\x80"'), "empty_turn", name="bad"),
+    "empty text": Case(said(b'""'), "empty_turn", name="bad"),
     # What is no JSON.
     "missing comma": Case(b'{"id":"bad" %s}' % TALK, BROKEN),
     "comma before the brace": Case(b'{"id":"bad",%s,}' % TALK, BROKEN),
@@ -177,7 +175,7 @@ CASES = {
     "null as turns": Case(turns(b"null"), BAD),
     "text as turns": Case(turns(b'"Hi"'), BAD),
     "object as turns": Case(turns(b'{"from":"human","value":"Hi"}'), BAD),
-    "no turn in turns": Case(turns(b"[]"), "roles"),
+    "no turn in turns": Case(turns(b"[]"), "roles", name="bad"),
     "texts as turns": Case(turns(b'["Hi","Hello"]'), BAD),
     "lists as turns": Case(turns(b'[["human","Hi"],["gpt","Hello"]]'), BAD),
     "null as turn": Case(turns(b"[null]"), BAD),
@@ -187,12 +185,12 @@ CASES = {
     "null as value": Case(said(b"null"), BAD),
     "object as value": Case(said(b'{"text":"Hi"}'), BAD),
     "true as from": Case(said(b'"Hi"', b"true"), BAD),
-    "unknown from": Case(said(b'"Hi"', b'"root"'), "roles"),
-    "roles out of turn": Case(said(b'"Hi"', b'"gpt"'), "roles"),
+    "unknown from": Case(said(b'"Hi"', b'"root"'), "roles", name="bad"),
+    "roles out of turn": Case(said(b'"Hi"', b'"gpt"'), "roles", name="bad"),
     "number as image": Case(extra(b"1", b'"image"'), BAD),
     "object as image": Case(extra(b'{"a":"b"}', b'"image"'), BAD),
-    "mixed list as images": Case(extra(b'["a.jpg",1]', b'"image"'), BAD),
-    "video": Case(extra(b'"a.mp4"', b'"video"'), BAD),
+    "mixed list as images": Case(extra(b'["a.jpg",1]', b'"image"'), BAD, "missing_image"),
+    "video": Case(extra(b'"a.mp4"', b'"video"'), BAD, name="bad"),
     # Depth and odd keys.
     "nested 100,000 deep": Case(extra(DEEP), BAD),
     "objects nested 10,000 deep": Case(extra(b'{"a":' * 10_000 + b"1" + b"}" * 10_000), BAD),
@@ -200,22 +198,61 @@ CASES = {
     "nested 64 deep": Case(extra(b"[" * 63 + b"]" * 63), KEPT),
     "__proto__": Case(extra(b'{"a":1}', b'"__proto__"'), KEPT),
     "__class__": Case(extra(b'"x"', b'"__class__"'), KEPT),
-    "empty key": Case(extra(b"1", b'""'), KEPT),
+    "empty key": Case(extra(b"1", b'""'), KEPT, BAD),
     "NUL as key": Case(extra(b"1", b'"\\u0000"'), KEPT),
     "key of 100,000 characters": Case(extra(b"1", b'"%s"' % (b"k" * 100_000)), KEPT),
     "key of another case": Case(b'{"ID":"bad",%s}' % TALK, KEPT),
-    # Records that are cut: in a list the one behind them goes with them.
-    "cut in a key": Case(b'{"id', BROKEN, lost=True),
-    "cut behind a key": Case(b'{"id"', BROKEN, lost=True),
-    "cut behind a colon": Case(b'{"id":', BROKEN, lost=True),
-    "cut in a text": Case(b'{"id":"bad', BROKEN, lost=True),
-    "cut in an escape": Case(b'{"id":"bad\\', BROKEN, lost=True),
-    "cut in the turns": Case(b'{"id":"bad","conversations":[', BROKEN, lost=True),
-    "cut before the last brace": Case(b'{"id":"bad",%s' % TALK, BROKEN, lost=True),
-    "a brace too many": Case(named(b'"bad"') + b"}", BROKEN, lost=True),
-    "two records without a comma": Case(named(b'"a"') + named(b'"b"'), BROKEN, lost=True),
-    "record and text": Case(named(b'"bad"') + b" text", BROKEN, lost=True),
-    "record and comment": Case(named(b'"bad"') + b" // no", BROKEN, lost=True),
+}
+
+
+#: Records that break a list: the record; ids that a list still gives before AFTER is lost; where
+#: what is broken begins, in bytes behind the record's start. In JSON Lines the line alone is lost.
+CUTS: dict[str, tuple[bytes, list[str], list[int]]] = {
+    "in a key": (b'{"id', [], [0]),
+    "behind a key": (b'{"id"', [], [0, 101]),
+    "behind a colon": (b'{"id":', [], [0, 102]),
+    "in a text": (b'{"id":"bad', [], [0]),
+    "in an escape": (b'{"id":"bad\\', [], [0]),
+    "in the turns": (b'{"id":"bad","conversations":[', [], [0]),
+    "before the last brace": (b'{"id":"bad",%s' % TALK, [], [0, 186]),
+    "a brace too many": (named(b'"bad"') + b"}", ["bad"], [91]),
+    "two records without a comma": (named(b'"a"') + named(b'"b"'), ["a"], [89]),
+    "record and text": (named(b'"bad"') + b" text", ["bad"], [92]),
+    "record and comment": (named(b'"bad"') + b" // no", ["bad"], [92]),
+    "a bracket too many": (b"]", [], [0]),
+}
+
+GOOD = BEFORE + b"\n"
+#: Whole files: the bytes, the ids of the rows, the bytes at which something is broken.
+FILES: dict[str, tuple[bytes, list[str], list[int]]] = {
+    "empty": (b"", [], [0]),
+    "white space": (b" \n\t", [], [3]),
+    "null": (b"null", [], [0]),
+    "number": (b"17", [], [0]),
+    "text": (b'"[]"', [], [0]),
+    "UTF-16, little end first": (("\ufeff" + GOOD.decode()).encode("utf-16-le"), [], [0]),
+    "UTF-16, big end first": (("\ufeff" + GOOD.decode()).encode("utf-16-be"), [], [0]),
+    "UTF-16 without a mark": (GOOD.decode().encode("utf-16-be"), [], [0]),
+    "UTF-32": (GOOD.decode().encode("utf-32"), [], [0]),
+    "gzip": (b"\x1f\x8b\x08\x00" + GOOD, [], [0]),
+    "zeros": (bytes(4096), [], [0]),
+    "comment first": (b"// rows\n" + GOOD, [], [0]),
+    "JSONP": (b"rows([" + BEFORE + b"])", [], [0]),
+    "YAML": (b"- id: before\n", [], [0]),
+    "byte order mark": (b"\xef\xbb\xbf" + GOOD, ["before"], []),
+    "byte order mark twice": (b"\xef\xbb\xbf\xef\xbb\xbf" + GOOD, [], [3]),
+    "mark between lines": (GOOD + b"\xef\xbb\xbf" + GOOD, ["before"], [len(GOOD)]),
+    "record separators": (b"\x1e" + GOOD, [], [0]),
+    "zeros at the end": (GOOD + bytes(8), ["before"], [len(GOOD)]),
+    "carriage returns alone": (BEFORE + b"\r" + AFTER, [], [0]),
+    "list and more": (b"[" + BEFORE + b"] more", ["before"], [len(BEFORE) + 3]),
+    "two lists": (b"[" + BEFORE + b"][" + AFTER + b"]", ["before"], [len(BEFORE) + 2]),
+    "list, zeros": (b"[" + BEFORE + b"]" + bytes(8), ["before"], [len(BEFORE) + 2]),
+    "list without an end": (b"[" + BEFORE, ["before"], [len(BEFORE) + 1]),
+    "comma before the bracket": (b"[" + BEFORE + b",]", ["before"], [len(BEFORE) + 2]),
+    "comma first": (b"[," + BEFORE + b"]", [], [1]),
+    "comma twice": (b"[" + BEFORE + b",," + AFTER + b"]", ["before"], [len(BEFORE) + 2]),
+    "nothing in a list": (b"[]", [], []),
 }
 
 
@@ -227,3 +264,280 @@ def read(source: str, data: bytes, folder: Path) -> tuple[list[dict[str, Any]], 
     batches = list(builder.batches(folder, **options))
     rows = [row for batch in batches for row in batch.rows.to_pylist()]
     return rows, [one for batch in batches for one in batch.dropped]
+
+
+def strings(value: Any) -> Iterator[str]:
+    """All texts and keys of decoded JSON, numbers as text; objects may be lists of pairs."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from strings(list(value.items()))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from strings(one)
+    else:
+        yield str(value)
+
+
+def texts_of(row: dict[str, Any]) -> list[str]:
+    return [part["text"] for turn in row["messages"] for part in turn["content"]]
+
+
+def check_unchanged(row: dict[str, Any], known: set[str], source: str) -> None:
+    """Every text of a row stands in its source as it is, and so does all that is in meta."""
+    name = row["id"].removeprefix(f"{source}/").partition("#")[0]
+    assert name in known or name.startswith("data@")
+    assert set(texts_of(row)) <= known
+    assert set(strings(json.loads(row["meta"]))) <= known | {"turns", *map(str, range(9))}
+
+
+def around(record: bytes, style: str) -> tuple[bytes, int]:
+    """Put a record between two good ones; give the file's bytes and where the record begins."""
+    if style == "list":
+        head = b"[" + BEFORE + b",\n"
+        return head + record + b",\n" + AFTER + b"]\n", len(head)
+    return BEFORE + b"\n" + record + b"\n" + AFTER + b"\n", len(BEFORE) + 1
+
+
+@pytest.mark.parametrize("style", ["list", "lines"])
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("name", CASES)
+def test_a_hostile_record_is_refused_or_kept_unchanged(
+    name: str, source: str, style: str, tmp_path: Path
+) -> None:
+    case = CASES[name]
+    wanted = case.messages if source == "messages" and case.messages else case.llava
+    data, begin = around(case.record, style)
+    rows, dropped = read(source, data, tmp_path)
+    assert (rows[0]["id"], rows[-1]["id"]) == (f"{source}/before", f"{source}/after")
+    if wanted != KEPT:
+        assert len(rows) == 2
+        (one,) = dropped
+        place = case.name if source == "llava" and case.name else f"byte {begin}"
+        assert (one.reason, one.file, one.record) == (wanted, "data.json", place)
+        assert one.reason in REASONS
+        assert one.detail
+        return
+    assert not dropped
+    _, row, _ = rows
+    record = json.loads(case.record)
+    identity = record.pop("id", None)
+    # A record without an id is named by its place.
+    shown = f"data@{begin}" if identity is None else str(identity)
+    assert row["id"] == f"{source}/{shown}"
+    assert texts_of(row) == [turn["value"] for turn in record.pop("conversations")]
+    # As text, since to Python 1, 1.0 and True are equal.
+    assert json.dumps(json.loads(row["meta"]), sort_keys=True) == json.dumps(record, sort_keys=True)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("name", CUTS)
+def test_a_record_that_breaks_the_list_is_counted_where_it_breaks(
+    name: str, source: str, tmp_path: Path
+) -> None:
+    record, ids, places = CUTS[name]
+    data, begin = around(record, "list")
+    rows, dropped = read(source, data, tmp_path)
+    assert [row["id"] for row in rows] == [f"{source}/{one}" for one in ("before", *ids)]
+    assert [(one.reason, one.file, one.record) for one in dropped] == [
+        (BROKEN, "data.json", f"byte {begin + place}") for place in places
+    ]
+    data, begin = around(record, "lines")
+    rows, dropped = read(source, data, tmp_path)
+    assert [row["id"] for row in rows] == [f"{source}/before", f"{source}/after"]
+    assert [(one.reason, one.record) for one in dropped] == [(BROKEN, f"byte {begin}")]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("name", FILES)
+def test_a_hostile_file_gives_its_whole_records_and_says_where_it_ends(
+    name: str, source: str, tmp_path: Path
+) -> None:
+    data, ids, places = FILES[name]
+    rows, dropped = read(source, data, tmp_path)
+    assert [row["id"] for row in rows] == [f"{source}/{one}" for one in ids]
+    assert [(one.reason, one.file, one.record) for one in dropped] == [
+        (BROKEN, "data.json", f"byte {place}") for place in places
+    ]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_lines_cut_anywhere_keep_the_whole_ones(source: str, tmp_path: Path) -> None:
+    data = b"\n".join([BEFORE, said(b'"} \\"]\xc3\xa9"'), AFTER])
+    for size in range(1, len(data)):
+        rows, dropped = read(source, data[:size], tmp_path)
+        lines = data[:size].split(b"\n")
+        whole = sum(line in data.split(b"\n") for line in lines)
+        assert len(rows) == whole
+        assert len(dropped) == sum(map(bool, lines)) - whole
+
+
+TOKENS = st.sampled_from(
+    [
+        "NaN",
+        "-Infinity",
+        "1e999",
+        "1e-999",
+        "-0",
+        "0.1",
+        "true",
+        "null",
+        '"\\ud800"',
+        "9" * 40,
+        '"\\u0000"',
+        '"\\ud83d\\ude00"',
+        '"<image>"',
+        '""',
+        '"a.jpg"',
+        "17",
+        "[]",
+        "{}",
+    ]
+) | st.text(max_size=6).map(json.dumps)
+NAMES = st.sampled_from(
+    ["id", "from", "value", "role", "content", "image", "x", "", "system", "model", "text", "type"]
+).map(json.dumps)
+
+
+def objects(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Objects as text; a key may stand twice."""
+    pairs = st.lists(st.tuples(NAMES, inner), max_size=4)
+    return pairs.map(lambda found: "{" + ",".join(f"{k}:{v}" for k, v in found) + "}")
+
+
+def lists(inner: st.SearchStrategy[str], *, most: int = 3) -> st.SearchStrategy[str]:
+    return st.lists(inner, max_size=most).map(lambda found: "[" + ",".join(found) + "]")
+
+
+VALUES = st.recursive(TOKENS, lambda inner: lists(inner) | objects(inner), max_leaves=5)
+SPOKEN = st.one_of(TOKENS, st.just('"Hi"'), VALUES)
+TURN = st.one_of(
+    st.builds('{{"from":"human","value":{}}}'.format, SPOKEN),
+    st.builds('{{"role":"assistant","content":{},"x":{}}}'.format, SPOKEN, TOKENS),
+    VALUES,
+)
+DIALOG = st.one_of(
+    st.builds('[{{"from":"human","value":{}}},{{"from":"gpt","value":{}}}]'.format, SPOKEN, SPOKEN),
+    lists(TURN),
+)
+RECORDS = st.one_of(
+    st.builds('{{"id":{},"conversations":{}}}'.format, TOKENS, DIALOG),
+    st.builds('{{"conversations":{},"x":{},"model":{}}}'.format, DIALOG, VALUES, TOKENS),
+    st.builds('{{"messages":{},{}:{}}}'.format, DIALOG, NAMES, VALUES),
+    VALUES,
+)
+
+
+@settings(max_examples=400)
+@given(records=st.lists(RECORDS, min_size=1, max_size=6), style=st.sampled_from(["list", "lines"]))
+def test_drawn_json_is_counted_and_never_changed(
+    tmp_path_factory: pytest.TempPathFactory, records: list[str], style: str
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "drawn-json"
+    folder.mkdir(exist_ok=True)
+    lines = [BEFORE.decode(), *records]
+    text = "[" + ",".join(lines) + "]" if style == "list" else "\n".join(lines)
+    known = {one for line in lines for one in strings(json.loads(line, object_pairs_hook=list))}
+    for source in SOURCES:
+        rows, dropped = read(source, text.encode(), folder)
+        assert len(rows) + sum(one.count for one in dropped) == len(lines)
+        assert all(one.reason in REASONS and one.file and one.record for one in dropped)
+        for row in rows:
+            check_unchanged(row, known, source)
+
+
+@pytest.mark.parametrize(
+    ("record", "change"),
+    [
+        (extra(b"NaN"), "NaN is no JSON, and what is written of it is none either"),
+        (extra(b"1e999"), "the number became Infinity"),
+        (b'{"id":"a","id":"b",%s}' % TALK, "the first id is gone"),
+        (said(b'"Hi","value":"Ho"'), "the first text is gone"),
+    ],
+)
+def test_a_plain_reader_changes_it_in_silence(record: bytes, change: str) -> None:
+    read_back = json.dumps(json.loads(record), separators=(",", ":")).encode()
+    assert read_back != record, change
+    with pytest.raises(ValueError):  # noqa: PT011 - a reader that is strict would have said so
+        json.loads(record, object_pairs_hook=_strict, parse_constant=_refuse, parse_float=_finite)
+
+
+def _refuse(text: str) -> None:
+    raise ValueError(text)
+
+
+def _strict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(pairs)
+    return dict(pairs)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(text)
+    return value
+
+
+def test_ijson_changes_a_lone_surrogate_in_silence() -> None:
+    (value,) = ijson.items(io.BytesIO(b'["a\\ud800b"]'), "item")
+    assert value != "a\ud800b"
+
+
+ARRAY_BYTES = 300 << 20
+LIMIT_BYTES = 1 << 30
+_PREPARE = """
+import json, resource, sys
+from pathlib import Path
+from vision_ift._build import build
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+"""
+_BUILD = """
+table = build("llava", root=sys.argv[1], out=sys.argv[1] + "/table", options={"path": "data.json"})
+# Not ru_maxrss, which a process has from the one that started it.
+status = Path("/proc/self/status").read_text()
+print(table.report.rows, table.report.dropped, status.partition("VmHWM:")[2].split()[0])
+"""
+_LOAD = """
+try:
+    json.loads(Path(sys.argv[1], "data.json").read_bytes())
+except MemoryError:
+    print("MemoryError")
+"""
+
+
+def _limited(code: str, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", _PREPARE + code, str(folder), str(LIMIT_BYTES)],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parent.parent),
+            "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve addresses by the gigabyte
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    record = said(b'"%s"' % (b"x" * 15_000)).replace(b'"bad"', b'"%06d"')
+    count = ARRAY_BYTES // len(record)
+    with path.open("wb") as file:
+        file.write(b"[")
+        for number in range(count):
+            file.write(record % number + b",\n")
+        file.write(BEFORE + b"]")
+    try:
+        rows, dropped, peak = _limited(_BUILD, tmp_path).split()
+        assert (int(rows), dropped) == (count + 1, "{}")
+        assert int(peak) < 300 << 10  # kilobytes
+        # The control: the whole file at once does not fit.
+        assert _limited(_LOAD, tmp_path) == "MemoryError"
+    finally:
+        path.unlink()
