@@ -19,7 +19,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-BENCHES = ("plan", "coco", "llava")
+BENCHES = ("plan", "coco", "llava", "vision_flan")
 
 
 def run_all(runs: int) -> dict[str, Any]:
@@ -55,6 +55,13 @@ def rows_of(figures: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
         mine = found.pop("ours")
         for name, row in found.items():
             rows.append((title, name, *_compared(mine, row)))
+    flan = figures["vision_flan"]["results"]
+    title = f"Vision-Flan's {figures['vision_flan']['records']:,} rows, pictures looked up in a zip"
+    rows += [
+        (title, "the same with the references given", *_compared(flan["pictures"], flan["given"])),
+        (title, "the same as text alone", *_compared(flan["pictures"], flan["records"])),
+        ("5,000 pictures out of that zip", "plain files", *_compared(flan["zip"], flan["files"])),
+    ]
     plans = dict(figures["plan"]["plans"])
     mine = plans.pop("vision_ift")
     for name, other in sorted(plans.items()):
