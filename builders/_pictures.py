@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import re
 import string
 import unicodedata
@@ -287,8 +288,9 @@ class Pictures:
             file = f"{tree}/{path}"
             top = file[: file.find("/", len(tree) + 1)] if "/" in path else tree
             if top not in self._holds:
-                self._holds[top] = Path(self._places.root, top).is_dir()
-            if self._holds[top] and Path(self._places.root, file).is_file():
+                # These answer no where pathlib raises: a name that is too long is nowhere.
+                self._holds[top] = os.path.isdir(f"{self._places.root}/{top}")  # noqa: PTH112
+            if self._holds[top] and os.path.isfile(f"{self._places.root}/{file}"):  # noqa: PTH113
                 return file
         plain = _plain(path)
         if member := self._zips.find(plain):

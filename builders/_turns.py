@@ -36,6 +36,7 @@ COLUMNS = ("messages", "conversations", "conversation", "texts")
 
 _IMAGE = Part("image")
 _IMAGES = ("image", "image_url")
+_PICTURE_KEYS = ("image", "path", "url", "image_url", "value")
 #: Keys of role and words, and of the two sides of a round.
 _TURNS = (("role", "content"), ("from", "value"))
 _ROUNDS = (("user", "assistant"), ("human", "assistant"))
@@ -51,7 +52,8 @@ class Said(NamedTuple):
         inline: The pictures that stand in parts, as they stand there.
         shows: Which entry of the record's pictures each image part shows, where all parts say so.
         keys: The record's keys that were read.
-        extras: Keys of turns that are not of the layout: the turn's number to them.
+        extras: Keys of turns that are not of the layout: the turn's number to them; those of its
+            parts below ``parts``, by the part's number.
     """
 
     messages: tuple[Message, ...]
@@ -98,6 +100,7 @@ def said(record: Mapping[str, Any], *, pictures: int, column: str = "") -> Said:
                 made, ahead = (_IMAGE,) * ahead + made, 0
         elif isinstance(content, list):
             made = tuple(_part(part, number, inline, shows) for part in content)
+            more = _with_rest(more, content)
         else:
             raise RecordError(
                 f"the content of turn {number} is neither text nor parts", reason="bad_record"
@@ -191,6 +194,20 @@ def _others(value: dict[str, Any], known: tuple[str, str]) -> dict[str, Any]:
     return {key: one for key, one in value.items() if key not in known and one is not None}
 
 
+def _with_rest(more: dict[str, Any], parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add what parts have beside what was read of them: under ``parts``, by a part's number."""
+    rest = {}
+    for number, part in enumerate(parts):
+        keys = ("text", "value") if part["type"] == "text" else _PICTURE_KEYS
+        shown = next((key for key in keys if part.get(key) is not None), "")
+        read = {"type", shown} if part["type"] == "text" else {"type", "index", shown}
+        if found := {key: one for key, one in part.items() if key not in read and one is not None}:
+            rest[str(number)] = found
+    if not rest:
+        return more
+    return {**more, "parts": {**rest, "": more["parts"]} if "parts" in more else rest}
+
+
 def _part(part: Any, turn: int, inline: list[Any], shows: list[Any]) -> Part:
     """Read a part; a picture that stands in it is added to ``inline``."""
     kind = part.get("type") if isinstance(part, dict) else None
@@ -202,7 +219,7 @@ def _part(part: Any, turn: int, inline: list[Any], shows: list[Any]) -> Part:
     if kind not in _IMAGES:
         raise RecordError(f"turn {turn} has a part of type {kind!r}", reason="bad_record")
     shows.append(part.get("index"))
-    for key in ("image", "path", "url", "image_url", "value"):
+    for key in _PICTURE_KEYS:
         if part.get(key) is not None:
             inline.append(part[key])
             break

@@ -144,7 +144,7 @@ def _conversation(value: Any, place: str, layout: _Layout) -> Conversation:
     if media:
         raise RecordError(f"it shows {media[0]}; only pictures are read", reason="bad_record")
     column = layout.images or next((key for key in IMAGES if value.get(key) is not None), "")
-    given = value.get(column)
+    given = value.get(column) if column else None
     listed = given if isinstance(given, list) else [given]
     shown = [(at, one) for at, one in enumerate(listed) if one is not None]
     spoken = said(value, pictures=len(shown), column=layout.messages)
@@ -160,7 +160,7 @@ def _conversation(value: Any, place: str, layout: _Layout) -> Conversation:
     identity = value.get(key)
     if not isinstance(identity, str | int | None) or isinstance(identity, bool):
         raise RecordError(f"{key!r} is neither text nor a whole number", reason="bad_record")
-    read = {*spoken.keys, *_OWN, key, column}
+    read = {*spoken.keys, *_OWN, key, *filter(None, (column,))}
     meta = {key: one for key, one in value.items() if key not in read}
     if spoken.extras:
         meta["turns"] = {**spoken.extras, **({"": meta["turns"]} if "turns" in meta else {})}

@@ -198,7 +198,7 @@ CASES = {
     "nested 64 deep": Case(extra(b"[" * 63 + b"]" * 63), KEPT),
     "__proto__": Case(extra(b'{"a":1}', b'"__proto__"'), KEPT),
     "__class__": Case(extra(b'"x"', b'"__class__"'), KEPT),
-    "empty key": Case(extra(b"1", b'""'), KEPT, BAD),
+    "empty key": Case(extra(b"1", b'""'), KEPT),
     "NUL as key": Case(extra(b"1", b'"\\u0000"'), KEPT),
     "key of 100,000 characters": Case(extra(b"1", b'"%s"' % (b"k" * 100_000)), KEPT),
     "key of another case": Case(b'{"ID":"bad",%s}' % TALK, KEPT),
@@ -285,10 +285,10 @@ def texts_of(row: dict[str, Any]) -> list[str]:
 
 def check_unchanged(row: dict[str, Any], known: set[str], source: str) -> None:
     """Every text of a row stands in its source as it is, and so does all that is in meta."""
-    name = row["id"].removeprefix(f"{source}/").partition("#")[0]
+    name = row["id"].removeprefix(f"{source}/")
     assert name in known or name.startswith("data@")
     assert set(texts_of(row)) <= known
-    assert set(strings(json.loads(row["meta"]))) <= known | {"turns", *map(str, range(9))}
+    assert set(strings(json.loads(row["meta"]))) <= known | {"turns", "parts", *map(str, range(9))}
 
 
 def around(record: bytes, style: str) -> tuple[bytes, int]:
@@ -361,6 +361,20 @@ def test_a_hostile_file_gives_its_whole_records_and_says_where_it_ends(
     ]
 
 
+def test_what_parts_have_beside_their_words_is_kept(tmp_path: Path) -> None:
+    content = [
+        {"type": "text", "text": "Hi", "value": "Ho", "index": None, "cache": {"for": 1}},
+        {"type": "text", "value": "there"},
+    ]
+    turn = {"role": "user", "content": content, "parts": "theirs", "name": "Ada"}
+    record = {"id": "1", "messages": [turn, {"role": "assistant", "content": "Hello"}]}
+    rows, dropped = read("messages", json.dumps(record).encode(), tmp_path)
+    assert not dropped
+    assert texts_of(rows[0]) == ["Hi", "there", "Hello"]
+    parts = {"0": {"value": "Ho", "cache": {"for": 1}}, "": "theirs"}
+    assert json.loads(rows[0]["meta"]) == {"turns": {"0": {"name": "Ada", "parts": parts}}}
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_lines_cut_anywhere_keep_the_whole_ones(source: str, tmp_path: Path) -> None:
     data = b"\n".join([BEFORE, said(b'"} \\"]\xc3\xa9"'), AFTER])
@@ -420,7 +434,27 @@ DIALOG = st.one_of(
     st.builds('[{{"from":"human","value":{}}},{{"from":"gpt","value":{}}}]'.format, SPOKEN, SPOKEN),
     lists(TURN),
 )
+WORDS = st.text(min_size=1, max_size=8).map(json.dumps)
+PLAIN = st.builds(
+    '{{"id":{},"conversations":[{{"from":"human","value":{}}},{{"from":"gpt","value":{}}}],'
+    "{}:{}}}".format,
+    WORDS,
+    WORDS,
+    WORDS,
+    st.sampled_from(['"x"', '"model"', '"turns"', '"task"']),
+    VALUES,
+)
+PARTS = st.builds(
+    '{{"messages":[{{"role":"user","content":[{{"type":"text","text":{},"x":{}}}]}},'
+    '{{"role":"assistant","content":{},"y":{}}}]}}'.format,
+    WORDS,
+    VALUES,
+    WORDS,
+    VALUES,
+)
 RECORDS = st.one_of(
+    PLAIN,
+    PARTS,
     st.builds('{{"id":{},"conversations":{}}}'.format, TOKENS, DIALOG),
     st.builds('{{"conversations":{},"x":{},"model":{}}}'.format, DIALOG, VALUES, TOKENS),
     st.builds('{{"messages":{},{}:{}}}'.format, DIALOG, NAMES, VALUES),
@@ -454,6 +488,7 @@ def test_drawn_json_is_counted_and_never_changed(
         (b'{"id":"a","id":"b",%s}' % TALK, "the first id is gone"),
         (said(b'"Hi","value":"Ho"'), "the first text is gone"),
     ],
+    ids=["NaN", "1e999", "id twice", "value twice"],
 )
 def test_a_plain_reader_changes_it_in_silence(record: bytes, change: str) -> None:
     written = json.dumps(json.loads(record), separators=(",", ":"))
@@ -485,7 +520,7 @@ def test_ijson_changes_a_lone_surrogate_in_silence() -> None:
 
 
 ARRAY_BYTES = 300 << 20
-LIMIT_BYTES = 1 << 30
+LIMIT_BYTES = 800 << 20
 _PREPARE = """
 import json, resource, sys
 from pathlib import Path
@@ -497,7 +532,8 @@ _BUILD = """
 table = build("llava", root=sys.argv[1], out=sys.argv[1] + "/table", options={"path": "data.json"})
 # Not ru_maxrss, which a process has from the one that started it.
 status = Path("/proc/self/status").read_text()
-print(table.report.rows, table.report.dropped, status.partition("VmHWM:")[2].split()[0], sep="\n")
+peak = status.partition("VmHWM:")[2].split()[0]
+print(table.report.rows, table.report.dropped, peak, sep=";")
 """
 _LOAD = """
 try:
@@ -537,7 +573,7 @@ def test_memory_does_not_grow_with_the_file(text_bytes: int, tmp_path: Path) -> 
             file.write(b'"},{"from":"gpt","value":"Hello"}]}')
         file.write(b",\n" + AFTER + b"]")
     try:
-        rows, dropped, peak = _limited(_BUILD, tmp_path).splitlines()
+        rows, dropped, peak = _limited(_BUILD, tmp_path).split(";")
         if count > 1:
             assert (int(rows), dropped) == (count + 2, "{}")
         else:  # a record that is never read

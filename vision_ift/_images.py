@@ -13,6 +13,7 @@ that the user placed under ROOT are followed.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -30,6 +31,10 @@ MAX_PATH_CHARS = 1024
 
 #: The largest picture file that is read, in bytes.
 MAX_IMAGE_BYTES = 256 << 20
+
+#: What the system says of a folder that a record names and that is not there: a name may also be
+#: longer than any file's, and a link may lead to itself.
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 _BAD_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:|^[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -70,6 +75,13 @@ def _encodes(text: str) -> bool:
     return True
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself, or to where nobody may look
+        return False
+
+
 class Images:
     """The pictures under one ROOT: finds references and reads them.
 
@@ -90,8 +102,10 @@ class Images:
         if names is None:
             try:
                 with os.scandir(self.root / folder) as entries:
-                    names = frozenset(entry.name for entry in entries if entry.is_file())
-            except (FileNotFoundError, NotADirectoryError):
+                    names = frozenset(entry.name for entry in entries if _is_file(entry))
+            except OSError as error:
+                if error.errno not in _NO_FOLDER:
+                    raise
                 names = frozenset()
             self._listings[folder] = names
         return names

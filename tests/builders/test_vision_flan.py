@@ -555,3 +555,12 @@ def test_pictures_are_taken_from_an_archive_on_a_server(
         opened = fsspec.open(absolute(found[0], str(root)))
         with opened as file:
             assert file.read() == pictures[0]
+
+
+def test_a_folder_name_that_no_disk_takes_is_nowhere(full: Path) -> None:
+    file = full / "vision_flan/vision_flan.json"
+    records = json.loads(file.read_text("utf-8"))
+    records[0]["image"] = "x" * 300 + "/a.jpg"
+    file.write_text(json.dumps(records), "utf-8")
+    dropped = [one.reason for one in both(full).dropped]
+    assert "missing_image" in dropped
