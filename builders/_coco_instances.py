@@ -175,7 +175,7 @@ def _columns(
     areas = np.fromiter((one.area for one in annotations), np.float64, count)
     corners = ((one.bbox.x, one.bbox.y, one.bbox.width, one.bbox.height) for one in annotations)
     boxes = np.fromiter(chain.from_iterable(corners), np.float64, 4 * count).reshape(count, 4)
-    outlines = [bytes(one.segmentation) for one in annotations] if polygons else None  # type: ignore[attr-defined]
+    outlines = [bytes(one.segmentation) for one in annotations] if polygons else None  # type: ignore[attr-defined]  # of the other struct
     annotations.clear()
 
     names: dict[int, str] = {}

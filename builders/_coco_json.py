@@ -142,8 +142,8 @@ def records(
     A record is refused as ``bad_record`` where a field is missing or of the wrong type, or a field
     that is read comes twice in it, and as ``bad_text`` where a text is not valid Unicode.
     """
-    fields = msgspec.structs.fields(kind)  # type: ignore[arg-type]
-    many = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
+    fields = msgspec.structs.fields(kind)  # type: ignore[arg-type]  # a Struct type
+    many = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]  # made at run time
     for start in range(0, len(raws), _TOGETHER):
         some = raws[start : start + _TOGETHER]
         data = b"[" + b",".join(some) + b"]"

@@ -83,7 +83,7 @@ class _Scanner:
     def peek(self) -> bytes:
         """Move over white space and give the byte behind it; nothing at the file's end."""
         while True:
-            self.at = SPACE.match(self._data, self.at).end()  # type: ignore[union-attr]
+            self.at = SPACE.match(self._data, self.at).end()  # type: ignore[union-attr]  # it always matches
             if self.at < len(self._data) or not self._grow():
                 return self._data[self.at : self.at + 1]
 
@@ -97,7 +97,7 @@ class _Scanner:
             return self._skip_string()
         begin = self.offset
         while True:
-            self.at = _SCALAR.match(self._data, self.at).end()  # type: ignore[union-attr]
+            self.at = _SCALAR.match(self._data, self.at).end()  # type: ignore[union-attr]  # it always matches
             if self.at < len(self._data) or not self._grow():
                 return self.offset > begin
 
@@ -106,7 +106,7 @@ class _Scanner:
         while True:
             found = NEXT_BRACKET.match(self._data, self.at)
             byte = found[1]  # type: ignore[index]  # matches the empty string too
-            self.at = found.end()  # type: ignore[union-attr]
+            self.at = found.end()  # type: ignore[union-attr]  # it always matches
             if byte is None:
                 if not self._grow():
                     return False
@@ -121,8 +121,8 @@ class _Scanner:
     def _skip_string(self) -> bool:
         while True:
             found = _STRING_REST.match(self._data, self.at)
-            self.at = found.end()  # type: ignore[union-attr]
-            if found[1]:  # type: ignore[index]
+            self.at = found.end()  # type: ignore[union-attr]  # it always matches
+            if found[1]:  # type: ignore[index]  # it always matches
                 return True
             if not self._grow():
                 return False

@@ -289,8 +289,8 @@ class Pictures:
             top = file[: file.find("/", len(tree) + 1)] if "/" in path else tree
             if top not in self._holds:
                 # These answer no where pathlib raises: a name that is too long is nowhere.
-                self._holds[top] = os.path.isdir(f"{self._places.root}/{top}")  # noqa: PTH112
-            if self._holds[top] and os.path.isfile(f"{self._places.root}/{file}"):  # noqa: PTH113
+                self._holds[top] = os.path.isdir(f"{self._places.root}/{top}")  # noqa: PTH112 - see above
+            if self._holds[top] and os.path.isfile(f"{self._places.root}/{file}"):  # noqa: PTH113 - see above
                 return file
         plain = _plain(path)
         if member := self._zips.find(plain):

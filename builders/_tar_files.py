@@ -34,7 +34,7 @@ def tars_of(source: str, root: Path, text: str) -> list[Path]:
             found.add(where)
         else:
             # Path.glob refuses absolute patterns, which a user may type.
-            matched = glob.glob(name, root_dir=root, recursive=True)  # noqa: PTH207
+            matched = glob.glob(name, root_dir=root, recursive=True)  # noqa: PTH207 - pathlib has no root_dir
             if not matched:
                 raise MissingInputError(
                     f"source {source}: there is nothing of the name {where}",

@@ -76,7 +76,7 @@ class _Watcher:
             install()
 
         # The loader stays what it is (resources, source, pickling); only this import is followed.
-        loader.exec_module = exec_module  # type: ignore[method-assign]
+        loader.exec_module = exec_module  # type: ignore[method-assign]  # for this one import
 
 
 def install() -> None:
@@ -109,7 +109,7 @@ def install() -> None:
         # The builder's own hash takes the place of this one: only it knows the configuration.
         return load.DatasetModule(_BUILDER_MODULE, "", {"dataset_name": NAME})
 
-    factory.__vision_ift__ = True  # type: ignore[attr-defined]
+    factory.__vision_ift__ = True  # type: ignore[attr-defined]  # a mark of ours
     load.dataset_module_factory = factory
     look.dataset_module_factory = factory
 

@@ -35,7 +35,7 @@ _MIX_1 = 0xBF58476D1CE4E5B9
 _MIX_2 = 0x94D049BB133111EB
 
 
-class Run(NamedTuple):
+class Dealt(NamedTuple):
     """What one source gives to a range: ``places`` (ascending) hold ``first``, ``first + 1``, …"""
 
     source: int
@@ -127,8 +127,8 @@ class Order:
             words = split.slots_of(words) if is_small else split.large_slots_of(words)
         return words.astype(np.int64)
 
-    def runs(self, start: int, stop: int) -> Iterator[Run]:
-        """Deal positions ``start`` to ``stop`` (not included), one :class:`Run` a source and chunk.
+    def runs(self, start: int, stop: int) -> Iterator[Dealt]:
+        """Deal positions ``start`` to before ``stop``, one :class:`Dealt` a source and chunk.
 
         This is the fast way to fill an array, for a source's rows come in one piece:
         ``rows[run.places] = rows_of(run.source, run.first, len(run.places))``. Places count from
@@ -143,7 +143,7 @@ class Order:
             while todo:
                 node, first, places = todo.pop()
                 if not isinstance(node, _Split):
-                    yield Run(node, first, places)
+                    yield Dealt(node, first, places)
                     continue
                 slots, given = node.slots(first, first + len(places))
                 if len(slots) < len(places):

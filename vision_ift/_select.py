@@ -250,7 +250,7 @@ class _Condition:
         assert entry.where is not None
         self._entry = entry
         # Put together as text because it is parsed, and refused below, before it ever runs.
-        self._sql = f"SELECT (\n{entry.where}\n) AS keep FROM conversations"  # noqa: S608
+        self._sql = f"SELECT (\n{entry.where}\n) AS keep FROM conversations"  # noqa: S608 - see above
         self._connection = duckdb.connect(config={"threads": 1})
         self._connection.execute("SET enable_external_access=false")
         self._connection.execute("SET lock_configuration=true")

@@ -125,7 +125,7 @@ def dump_yaml(value: Any) -> bytes:
     """
     yaml = YAML(typ="safe", pure=True)
     yaml.Representer = _Representer
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # typed as None
     yaml.default_flow_style = False
     yaml.allow_unicode = True
     yaml.width = 100

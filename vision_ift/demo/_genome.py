@@ -74,7 +74,7 @@ def write_genome(tree: Tree, views: Sequence[View], choices: Choices) -> None:
     ):
         path = f"visual_genome/{name}.json"
         tree.array(path, records)
-        sizes = [len(record[inner]) for record in records]  # type: ignore[arg-type]
+        sizes = [len(record[inner]) for record in records]  # type: ignore[arg-type]  # a list by its key
         tree.counts[f"{path}:{inner}"] = sum(sizes)
         shared = (size for size, view in zip(sizes, views, strict=True) if view.coco_id is not None)
         tree.counts[f"{path}:{inner}:coco"] = sum(shared)

@@ -73,11 +73,11 @@ class Sheet:
         if self.sky == "night":
             return tuple(
                 round(c * 0.45 + n * 0.2) for c, n in zip(colour, (20, 30, 90), strict=True)
-            )  # type: ignore[return-value]
+            )  # type: ignore[return-value]  # four numbers each
         if self.sky == "sunset":
             return tuple(
                 round(c * 0.82 + n * 0.16) for c, n in zip(colour, (250, 150, 90), strict=True)
-            )  # type: ignore[return-value]
+            )  # type: ignore[return-value]  # four numbers each
         return shade(colour, -0.06) if self.sky == "cloudy" else colour
 
 
