@@ -10,9 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
-from vision_ift._errors import MissingInputError, RecordError, ServiceError, UsageError
+from vision_ift._errors import (
+    MissingInputError,
+    RecordError,
+    RefusedError,
+    ServiceError,
+    UsageError,
+)
+from vision_ift._origin import Secret, followed, shown
 
 #: Tries of one range request, and seconds between the first two; doubled each time.
 _TRIES = 4
@@ -96,13 +103,14 @@ class RemoteFile:
     """A file on a web server that answers range requests.
 
     The client is that of `huggingface_hub`: pooled, shared by threads, made anew after a fork, off
-    under ``HF_HUB_OFFLINE``. A token is sent to the Hub alone, from ``HF_TOKEN``. A redirect leads
-    to https or stays on its server. Errors name the URL without user and query, which may be
-    secret.
+    under ``HF_HUB_OFFLINE``. A token is sent to the Hub alone, from ``HF_TOKEN``. Redirects are
+    followed by the rule of downloads (``_origin.followed``). Errors name the URL without user and
+    query, which may be secret.
 
     Raises:
         UsageError: It is no URL.
         MissingInputError: The server knows no such file.
+        RefusedError: It redirects to where no archive is read from.
         ServiceError: It does not answer, refuses, or ignores ranges.
     """
 
@@ -111,7 +119,7 @@ class RemoteFile:
     def __init__(self, url: str) -> None:
         _check_url(url)
         self._url = url
-        self.path = _shown(url)
+        self.path = shown(url)
         self.size = 0
         first, self.size = self._ask(0, 1)
         if len(first) != 1:
@@ -144,7 +152,7 @@ class RemoteFile:
                 wait *= 2
             try:
                 data, size, asked_wait, why = self._try(offset, length)
-            except (MissingInputError, ServiceError):
+            except (MissingInputError, RefusedError, ServiceError):
                 raise
             except OfflineModeIsEnabled:
                 raise ServiceError(
@@ -168,7 +176,7 @@ class RemoteFile:
 
     def _try(self, offset: int, length: int) -> tuple[bytes | None, int, float, str]:
         """Ask once: the bytes (``None``: ask again), the size, seconds to wait, and why."""
-        with _answer(self._url, self.path, offset, length) as response:
+        with _answer(self._url, offset, length) as response:
             status = response.status_code
             if status in (404, 410):
                 raise MissingInputError(f"archive {self.path} is not there (status {status})")
@@ -195,13 +203,14 @@ class RemoteFile:
 
 
 @contextmanager
-def _answer(url: str, shown: str, offset: int, length: int) -> Iterator[Any]:
+def _answer(url: str, offset: int, length: int) -> Iterator[Any]:
     """Give a streamed answer, so that a server that ignores the range does not send it all."""
     from huggingface_hub import get_session
 
     session = get_session()
     if not callable(session.stream):
         raise ServiceError("archives on a server need huggingface_hub 1.0 or later")
+    first = url
     for _ in range(_MAX_REDIRECTS + 1):
         headers = {
             "Range": f"bytes={offset}-{offset + length - 1}",
@@ -214,25 +223,16 @@ def _answer(url: str, shown: str, offset: int, length: int) -> Iterator[Any]:
             if response.status_code not in (301, 302, 303, 307, 308):
                 yield response
                 return
-            target = urljoin(url, response.headers.get("location", ""))
-        if not target.startswith("https://") and _origin(target) != _origin(url):
-            raise ServiceError(f"archive {shown} redirects to {_shown(target)}, which is not https")
-        url = target
-    raise ServiceError(f"archive {shown} redirects more than {_MAX_REDIRECTS} times")
+            location = response.headers.get("location", "")
+        url = followed(first, url, location)
+    raise ServiceError(f"archive {shown(first)} redirects more than {_MAX_REDIRECTS} times")
 
 
 def _token_for(url: str) -> dict[str, str]:
     from huggingface_hub import constants
 
     token = os.environ.get("HF_TOKEN")
-    if token and _origin(url) == _origin(constants.ENDPOINT):
-        return {"Authorization": f"Bearer {token}"}
-    return {}
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
+    return Secret(token, url=constants.ENDPOINT).headers_for(url) if token else {}
 
 
 def _check_url(url: str) -> None:
@@ -243,16 +243,6 @@ def _check_url(url: str) -> None:
         good = False
     if not good:
         raise UsageError(f"{url!r} is no URL", hint="percent-encode what stands in it: %20")
-
-
-def _shown(url: str) -> str:
-    """A URL without user and query.
-
-    >>> _shown("https://me:pw@host:1/a.zip?signature=1")
-    'https://host:1/a.zip'
-    """
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _body(response: Any, length: int) -> bytes | None:
