@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test check format bench wheel clean
+.PHONY: help demo test check format full bench wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /'
@@ -17,6 +17,10 @@ $(VENV)/core: pyproject.toml
 
 $(VENV)/dev: $(VENV)/core
 	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+$(VENV)/full: $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --editable . --group dev --group full
 	@touch $@
 
 demo: $(VENV)/core ## draw a small root, then build, mix, export and load it
@@ -35,6 +39,8 @@ check: $(VENV)/dev ## format, lint, types, import rules
 format: $(VENV)/dev ## rewrite the files in the house style
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+full: $(VENV)/full ## install what the tests of the extras need too (torch, transformers, trl)
 
 bench: $(VENV)/dev ## measure against the peers (about half an hour)
 	$(BIN)/python bench/run.py
