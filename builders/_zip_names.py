@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vision_ift import RecordError
 from vision_ift._members import plain_name
 from vision_ift._ranges import LocalFile
-from vision_ift._zip import _fields, _find_directory, _name
+from vision_ift._zip import extra_fields, find_directory, stated_name
 
 _BLOCK_BYTES = 1 << 20
 _ENTRY_BYTES = 46
@@ -61,7 +61,7 @@ def members(path: Path) -> Iterator[Names]:
         RecordError: It is not a zip file, or its directory is damaged (reason ``bad_image``).
     """
     file = LocalFile(str(path))
-    begin, length, _, _ = _find_directory(file, f"archive {path}")
+    begin, length, _, _ = find_directory(file, f"archive {path}")
     end = begin + length
     base, data = begin, b""
     while base < end:
@@ -163,5 +163,5 @@ def name_at(file: LocalFile, offset: int) -> str | None:
 
 
 def _named(raw: bytes, system: int, flags: int, extra: bytes) -> str | None:
-    name = _name(raw, system, flags, _fields(extra) if extra else {})
+    name = stated_name(raw, system, flags, extra_fields(extra) if extra else {})
     return None if name is None or name.endswith("/") else plain_name(name)

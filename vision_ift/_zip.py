@@ -179,7 +179,7 @@ class _Directory:
     def __init__(self, file: Bytes, where: str) -> None:
         self._where = where
         self.passed_over: Counter[str] = Counter()
-        begin, length, stated, shift = _find_directory(file, where)
+        begin, length, stated, shift = find_directory(file, where)
         heads, names, extras = _split(file.read_at(begin, length), length, where)
         if len(names) & 0xFFFF != stated & 0xFFFF:  # some writers let the short count run over
             raise damaged(where, f"{len(names):,} members where {stated:,} are stated", hint=_HINT)
@@ -194,10 +194,12 @@ class _Directory:
             0,
         )
         for row in _unusual(heads, kinds, names, extras).tolist():
-            fields = _fields(extras[row])
+            fields = extra_fields(extras[row])
             self._long_sizes(numbers[row], fields.get(1, b""))
             name = self._judge(
-                _name(names[row], int(heads["system"][row]), int(heads["flags"][row]), fields),
+                stated_name(
+                    names[row], int(heads["system"][row]), int(heads["flags"][row]), fields
+                ),
                 int(kinds[row]),
             )
             kept[row] = name is not None
@@ -293,7 +295,7 @@ def _limits(offsets: Column, begin: int) -> Column:
 _HINT = "fetch it again; `unzip -t` names the damage"
 
 
-def _find_directory(file: Bytes, where: str) -> tuple[int, int, int, int]:
+def find_directory(file: Bytes, where: str) -> tuple[int, int, int, int]:
     """Give begin, length and stated entries of the directory, and what to add to its offsets."""
     if file.size == 0:
         raise damaged(where, "it is empty (0 bytes)", hint="fetch it again")
@@ -341,7 +343,7 @@ def _without_end(file: Bytes) -> str:
     return f"it is no zip file ({file.size:,} bytes, the first are {head[:8]!r})"
 
 
-def _fields(extra: bytes) -> dict[int, bytes]:
+def extra_fields(extra: bytes) -> dict[int, bytes]:
     """Split an extra field; what is not whole is left out."""
     fields: dict[int, bytes] = {}
     at = 0
@@ -354,7 +356,7 @@ def _fields(extra: bytes) -> dict[int, bytes]:
     return fields
 
 
-def _name(raw: bytes, system: int, flags: int, fields: dict[int, bytes]) -> str | None:
+def stated_name(raw: bytes, system: int, flags: int, fields: dict[int, bytes]) -> str | None:
     """Read a name: UTF-8 by flag or field, or as Unix writes it; else code page 437."""
     field = fields.get(0x7075, b"")
     if len(field) > 5 and field[0] == 1 and struct.unpack_from("<L", field, 1)[0] == crc32(raw):
