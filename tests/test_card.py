@@ -113,7 +113,7 @@ def test_the_head_is_what_was_meant(tmp_path: Path) -> None:
     assert found == head(manifest)
     assert found["configs"][0]["data_files"] == [{"split": "train", "path": "train-*.tar"}]
     assert found["language"] == ["en"]
-    names = [one["name"] for one in features(manifest)]
+    names = [one["name"] for one in features(manifest, manifest.image_names)]
     assert names[0] == "jpg"
     assert names[-4:] == ["json", "txt", "__key__", "__url__"]
     assert len(set(names)) == len(names)

@@ -146,7 +146,7 @@ def test_any_failing_call_leaves_an_export_that_goes_on(
         return call
 
     monkeypatch.setattr(os, "fsync", fail_at_limit(os.fsync, errno.EIO))
-    monkeypatch.setattr(os, "writev", fail_at_limit(os.writev, errno.ENOSPC))
+    monkeypatch.setattr(os, "write", fail_at_limit(os.write, errno.ENOSPC))
     monkeypatch.setattr(Path, "replace", fail_at_limit(Path.replace, errno.EIO))
     export(plan, out=tmp_path / "whole", shard_bytes=SHARD)
     whole = tree(tmp_path / "whole")

@@ -1,14 +1,21 @@
-"""Recipes: what is taken, and what a broken one is told."""
+"""Recipes: what is read, the shipped ones, and the schema for editors."""
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
-from vision_ift._errors import MissingInputError, RecipeError, UnknownNameError
-from vision_ift._recipe import Recipe, shipped
+from vision_ift import _recipe_schema
+from vision_ift._errors import RecipeError
+from vision_ift._mix import DUPLICATES_KEYS, ENTRY_KEYS, STAGE_KEYS
+from vision_ift._plan import plan
+from vision_ift._recipe import RECIPE_KEYS, Duplicates, Recipe, shipped
 
 GOOD = "name: a\nseed: 3\nmix:\n  - {source: coco_ift, weight: 1}\n"
 
@@ -83,97 +90,129 @@ def test_two_files_of_one_source_need_no_names() -> None:
         Recipe.parse(text % "x.json")
 
 
-def test_a_file_is_named_in_its_errors(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("mix:\n  - {source: coco_ift, wieght: 1}\n")
-    with pytest.raises(RecipeError) as caught:
-        Recipe.read(path)
-    assert str(caught.value) == (
-        f"{path}:2:24: no key of a mix entry named 'wieght'; did you mean weight?"
+def test_the_whole_language_is_read() -> None:
+    recipe = Recipe.parse(
+        """
+        name: whole
+        seed: 3
+        tokenizer: chars/4
+        image_tokens: "qwen2-vl:max_pixels=1003520"
+        tokens: 200M
+        temperature: 3.33
+        cap: 350k
+        max_repeats: 2.5
+        duplicates: {by: both, near: true, keep: 2}
+        exclude: [a.jsonl, b/c.jsonl]
+        mix:
+          - {source: coco_ift, subset: 10%}
+          - {source: vision_flan, subset: 1/3, cap_per_task: 1k}
+        """,
+        file="here/r.yaml",
     )
-    assert (caught.value.line, caught.value.column) == (2, 24)
-    path.write_bytes(b"name: \xff")
-    with pytest.raises(RecipeError, match="not UTF-8 at byte 6"):
-        Recipe.read(path)
-    with pytest.raises(MissingInputError, match="No such file"):
-        Recipe.read(tmp_path / "none.yaml")
-    with pytest.raises(UnknownNameError, match="did you mean coco_mix"):
-        Recipe.read("coco_mx")
+    (stage,) = recipe.stages
+    assert (stage.tokens, stage.temperature, stage.cap) == (
+        200_000_000,
+        Fraction(333, 100),
+        350_000,
+    )
+    assert [(e.kind, e.amount, e.subset) for e in recipe.mix] == [
+        ("size", Fraction(1), Fraction(1, 10)),
+        ("size", Fraction(1), Fraction(1, 3)),
+    ]
+    assert recipe.max_repeats == Fraction(5, 2)
+    assert recipe.duplicates == Duplicates(by="both", near=True, keep=2)
+    assert (recipe.tokenizer, recipe.image_tokens) == ("chars/4", "qwen2-vl:max_pixels=1003520")
+    assert recipe.exclude == ("here/a.jsonl", "here/b/c.jsonl")
 
 
-BROKEN = [
-    # (what is written, what the message must hold)
-    ("", "the file is empty"),
-    ("[]", "1:1: a recipe is a mapping"),
-    ("name: a", "either mix or stages"),
-    (GOOD + "stages: []", "either mix or stages"),
-    ("mix: {}", "1:6: mix is a list"),
-    ("mix: []", "1:6: mix is a list of at least one"),
-    ("mix: [coco_ift]", "1:7: a mix entry is a mapping"),
-    ("mix: [{weight: 1}]", "1:7: source is missing"),
-    ("mix: [{source: coco, weight: 1}]", "1:16: no source named 'coco'; did you mean coco_ift"),
-    ("mix: [{source: coco_ift}]", "1:7: coco_ift has no amount; give exactly one of"),
-    ("mix: [{source: coco_ift, weight: 1, count: 2}]", "coco_ift has weight and count"),
-    ("mix: [{source: coco_ift, weight: lots}]", "weight is 'lots'; give a number"),
-    ("mix: [{source: coco_ift, weight: true}]", "weight is True; give a number"),
-    ("mix: [{source: coco_ift, weight: -1}]", "weight is -1; give 0 or more"),
-    ("mix: [{source: coco_ift, weight: 0}]", "all weights are 0"),
-    ("mix: [{source: coco_ift, count: 1.5}]", "give a whole number"),
-    (
-        "mix: [{source: coco_ift, weight: 1}, {source: llava, count: 2}]",
-        "1:54: llava has a count, but coco_ift has a weight",
-    ),
-    (
-        "mix: [{source: coco_ift, weight: 1}, {source: coco_ift, weight: 2}]",
-        "two entries are named coco_ift",
-    ),
-    ("total: 5\nmix: [{source: coco_ift, count: 2}]", "1:1: total goes with weights"),
-    ("total: 5\nepochs: 2\n" + GOOD, "2:1: total and epochs exclude each other"),
-    ("total: 0\n" + GOOD, "total is 0; give 1 to"),
-    ("total: 1.5\n" + GOOD, "total is not a number; give a whole number"),
-    ("epochs: 0\n" + GOOD, "1:1: epochs is 0; give more than 0"),
-    ("seed: 0.5\nmix: []", "seed is not a number; give a whole number"),
-    (GOOD + "seed: 4\n", "5:1: key 'seed' stands twice, first in line 2"),
-    (GOOD + "temprature: 2\n", "no key of a recipe named 'temprature'"),
-    ("name: no\nmix: []", "1:7: no means different things"),
-    ("seed: 010\nmix: []", "1:7: 010 means different things"),
-    ("seed: 1_000\nmix: []", "1:7: 1_000 means different things"),
-    ("name: ~\nmix: []", "1:7: ~ means different things"),
-    ("name: 12:30:00\nmix: []", "means different things"),
-    ("name:\nmix: []", "the value is missing"),
-    ("name: &a x\nother: *a\n", "1:7: anchors and aliases"),
-    ("name: !!python/object/apply:os.system [ls]", "1:7: tags (!) are not taken"),
-    ("name: 'x", "not YAML"),
-    ("a: b: c", "1:5: not YAML"),
-    ("name: \x07", "not YAML"),
-    ("[" * 40 + "]" * 40, "nested deeper than 32"),
-    ("x: " + "y" * 2_000_000, "are too many"),
-    ("mix: [{source: coco_ift, weight: 1, options: [1]}]", "options is not a mapping"),
-    ("mix: [{source: coco_ift, weight: 1, options: {a: [1]}}]", "option a is not text"),
-    ("mix: [{source: coco_ift, weight: 1, where: 3}]", "where is not text; quote it"),
-    ("mix: [{source: coco_ift, weight: 1, cap_per_task: 0}]", "cap_per_task is 0"),
-    ("stages: [{mix: [{source: coco_ift, count: 1}]}]", "1:10: name is missing"),
-    (
-        "total: 3\nstages: [{name: a, mix: [{source: coco_ift, count: 1}]}]",
-        "1:1: total stands beside stages",
-    ),
-    (
-        (
-            "stages:\n- {name: a, mix: [{source: coco_ift, count: 1}]}\n"
-            "- {name: b, mix: [{source: coco_ift, count: 1, where: x}]}"
-        ),
-        "coco_ift is not the coco_ift of an earlier stage",
-    ),
-]
+def test_a_local_tokenizer_lies_beside_the_recipe() -> None:
+    recipe = Recipe.parse(f"tokenizer: hf:models/tok\n{GOOD}", file="here/r.yaml")
+    assert recipe.tokenizer == "hf:here/models/tok"
+    assert Recipe.parse(f"tokenizer: hf:/tok\n{GOOD}", file="here/r.yaml").tokenizer == "hf:/tok"
 
 
-@pytest.mark.parametrize(("text", "message"), BROKEN, ids=[m for _, m in BROKEN])
-def test_a_broken_recipe_says_where_and_what_to_do(text: str, message: str) -> None:
-    with pytest.raises(RecipeError) as caught:
-        Recipe.parse(text)
-    assert message in str(caught.value)
+def test_stages_have_lengths_of_their_own() -> None:
+    recipe = Recipe.parse(
+        """
+        tokenizer: chars/4
+        stages:
+          - {name: a, total: 10k, mix: [{source: coco_ift, weight: 1}]}
+          - {name: b, epochs: 2.5, mix: [{source: coco_ift, repeat: 1}]}
+          - {name: c, tokens: 1M, cap: 5, mix: [{source: coco_ift}]}
+        """
+    )
+    assert [(s.name, s.total, s.epochs, s.tokens, s.cap) for s in recipe.stages] == [
+        ("a", 10_000, 1, None, None),
+        ("b", None, Fraction(5, 2), None, None),
+        ("c", None, 1, 1_000_000, 5),
+    ]
 
 
-def test_deep_nesting_ends_in_an_error_not_in_a_crash() -> None:
-    with pytest.raises(RecipeError, match="nested deeper"):
-        Recipe.parse("[" * 100_000)
+@pytest.mark.parametrize("name", shipped())
+def test_the_schema_knows_the_shipped_recipes(name: str) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(Recipe.json_schema())
+    jsonschema.validate(as_json(Recipe.read(name).text), Recipe.json_schema())
+
+
+def as_json(text: str) -> Any:
+    """What an editor's YAML makes of it."""
+    return YAML(typ="safe", pure=True).load(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        (GOOD, True),
+        ("{tokens: 200M, total: 1.5k, cap: 3, mix: [{source: mine, subset: 10%}]}", True),
+        ("{duplicates: {by: text, keep: 2}, mix: [{source: a, weight: 1/3}]}", True),
+        ("{extends: coco_mix, drop: [a], stages: [{name: b, drop: [c], epochs: 0.5}]}", True),
+        ("{mix: [{source: a, wieght: 1}]}", False),
+        ("{mix: [{source: a, weight: lots}]}", False),
+        ("{mix: [{source: a, subset: 10}]}", False),
+        ("{mix: [{source: a, subset: 1M}]}", False),
+        ("{mix: []}", False),
+        ("{stages: [{mix: [{source: a}]}]}", False),
+        ("{duplicates: {near: true}, mix: [{source: a}]}", False),
+        ("{total: 10%, mix: [{source: a}]}", False),
+        ("{tokenizer: chars, mix: [{source: a}]}", False),
+        ("{image_tokens: qwen, mix: [{source: a}]}", False),
+    ],
+)
+def test_the_schema_marks_mistakes(text: str, good: bool) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    assert jsonschema.Draft202012Validator(Recipe.json_schema()).is_valid(as_json(text)) == good
+
+
+def test_the_schemas_file_is_current_and_has_every_key() -> None:
+    file = files("vision_ift") / "recipes" / _recipe_schema.FILE
+    assert file.read_text("utf-8") == _recipe_schema.as_text(), (
+        "python -m vision_ift._recipe_schema > vision_ift/recipes/recipe.schema.json"
+    )
+    properties = Recipe.json_schema()["properties"]
+    assert set(properties) == set(RECIPE_KEYS)
+    assert set(properties["mix"]["items"]["properties"]) == set(ENTRY_KEYS)
+    stage = properties["stages"]["items"]["properties"]
+    assert set(stage) == {*STAGE_KEYS, "drop"}
+    assert set(properties["duplicates"]["properties"]) == set(DUPLICATES_KEYS)
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "recipes.md"
+
+
+@pytest.mark.parametrize("name", ["by_size", "budget", "filtered", "two_steps", "coco_mix_small"])
+def test_the_recipes_of_the_page_can_be_planned(
+    name: str, tmp_path: Path, drawn_root: Path
+) -> None:
+    (text,) = [
+        block
+        for block in re.findall(r"^```yaml\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
+        if re.search(rf"^name: {name}$", block, re.M)
+    ]
+    for file in ("checked/exclude.jsonl", "benchmarks/pope.jsonl"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).write_text("")
+    recipe = Recipe.parse(text, file=str(tmp_path / "r.yaml"))
+    planned = plan(recipe, root=drawn_root, tables=drawn_root.parent / "tables")
+    assert len(planned) > 0
+    assert all(planned.counts())

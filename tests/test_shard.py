@@ -2,66 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import os
 import re
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import pytest
 import xxhash
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.exports import dialog, plan_of, small_plan, wanted
 from tests.rows import MakeTable, table_of
-from vision_ift._errors import OutputError
+from vision_ift._document import documents, member_names
+from vision_ift._encode import encoded, names_as_json
 from vision_ift._manifest import Layout
 from vision_ift._plan import Plan
-from vision_ift._shard import Tar, documents, header, keys, member_names, write_shard
-
-
-@given(
-    st.text("abcXYZ019_-.", min_size=1, max_size=100),
-    st.integers(0, 8**11 - 1) | st.just(8**11 - 1),
-)
-def test_tarfile_reads_every_header(name: str, size: int) -> None:
-    found = tarfile.TarInfo.frombuf(header(name.encode(), size), "ascii", "strict")
-    assert (found.name, found.size) == (name, size)
-    assert (found.mode, found.uid, found.gid, found.mtime) == (0o644, 0, 0, 0)
-    assert (found.uname, found.gname, found.isreg()) == ("", "", True)
-
-
-def test_a_member_that_ustar_cannot_state_is_refused() -> None:
-    with pytest.raises(OutputError, match="8 GiB"):
-        header(b"a.jpg", 8**11)
-
-
-@pytest.mark.parametrize("most", [1 << 30, 700, 1])
-def test_a_tar_holds_what_was_added_however_short_the_writes(
-    most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def short(file: int, pieces: Sequence[bytes | memoryview]) -> int:
-        return os.write(file, b"".join(pieces)[:most])
-
-    contents = {f"{size:06d}.jpg": bytes(range(256)) * 5 for size in range(3)}
-    contents |= {"a.txt": b"", "b.txt": b"x" * 512, "c.txt": b"y" * 511}
-    if most > 1:
-        contents["large.jpg"] = os.urandom(1 << 20)
-        monkeypatch.setattr("vision_ift._shard._MOST_PIECES", 5)
-    monkeypatch.setattr(os, "writev", short)
-    path = tmp_path / "a.tar"
-    with Tar(path) as tar:
-        offsets = {name: tar.add(name, data) for name, data in contents.items()}
-        digest = tar.finish()
-    data = path.read_bytes()
-    assert digest == xxhash.xxh3_128_hexdigest(data)
-    assert tar.offset == len(data)
-    with tarfile.open(fileobj=io.BytesIO(data)) as found:
-        assert {one.name: one.offset_data for one in found} == offsets
-        assert all(data[offsets[name] :].startswith(contents[name]) for name in contents)
+from vision_ift._shard import keys, write_shard
+from vision_ift._ustar import header
 
 
 def test_image_members_are_numbered_where_there_are_several() -> None:
@@ -81,8 +37,42 @@ def test_documents_say_the_rows(tmp_path: Path) -> None:
         del row["pictures"]
         assert msgspec.to_builtins(document) == {**row, "images": []}
         assert len(references) == len(row["image_paths"])
-    encoded = msgspec.json.encode(found[0][0])
-    assert encoded == msgspec.json.encode(msgspec.json.decode(encoded), order="sorted")
+    as_json = msgspec.json.encode(found[0][0])
+    assert as_json == msgspec.json.encode(msgspec.json.decode(as_json), order="sorted")
+
+
+def test_members_made_in_vectors_are_those_of_the_documents(
+    tmp_path: Path, make_table: MakeTable
+) -> None:
+    hostile = ["", '"', "\\", "\n", "\u2028", "日本", "\x00\x1f", '","', "a\nb\r\n", "\U0001f600"]
+    rows = [
+        dialog(n, ("a.jpg",) * (n % 3), name=f"{n}{text}", task=text or None, meta={"x": text})
+        for n, text in enumerate(hostile * 3)
+    ]
+    plan = plan_of(tmp_path, {"llava": make_table(rows)})
+    found = plan.rows(0, len(plan)).slice(3)
+    (some,) = encoded(found)
+    keys_ = [f"{n:04d}" for n in range(len(some))]
+    expected = [
+        (document, references, document.words.encode()) for document, references in documents(found)
+    ]
+    images = []
+    for document, references, _ in expected:
+        document.images = member_names(["jpg"] * len(references))
+        images.append(names_as_json(document.images))
+    members = some.members(keys_, images, text=True)
+    for n, (document, references, words) in enumerate(expected):
+        text = msgspec.json.encode(document)
+        assert some.references(n) == references
+        assert b"".join(some.member(n, images[n])) == text
+        assert bytes(some.words[n]) == words
+        block = b"".join(
+            header(f"{keys_[n]}.{ending}".encode(), len(data)) + data + bytes(-len(data) % 512)
+            for ending, data in (("json", text), ("txt", words))
+        )
+        assert bytes(members.blocks[n]) == block
+        assert (members.json_sizes[n], members.text_sizes[n]) == (len(text), len(words))
+        assert some.sizes(images, text=True)[n] == len(block)
 
 
 def test_keys_are_plain_whatever_a_part_is_called(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from fsspec.spec import AbstractFileSystem
 
-from vision_ift._errors import MissingInputError, RecordError
+from vision_ift._errors import MissingInputError, RecordError, unopened
 from vision_ift._parquet import Parquet
 from vision_ift._ranges import LocalFile, RemoteFile, is_url
 from vision_ift._tar import Tar
@@ -86,7 +86,7 @@ def archive_of(path: str) -> Archive:
     try:
         status = os.stat(path)  # noqa: PTH116 - a hot path
     except OSError as error:
-        raise MissingInputError(f"archive {path} cannot be opened: {error.strerror}") from None
+        raise unopened(f"archive {path}", error) from None
     return _opened(path, status.st_ino, status.st_size, status.st_mtime_ns)
 
 

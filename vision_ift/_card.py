@@ -8,7 +8,7 @@ function of the manifest alone.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vision_ift._manifest import Manifest, PartOfExport
@@ -21,10 +21,14 @@ _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 _MORE_SIZES = ((10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"))
 
 
-def features(manifest: Manifest) -> list[dict[str, Any]]:
+def features(manifest: Manifest, image_names: Iterable[str]) -> list[dict[str, Any]]:
     """Describe a conversation's members as `datasets` reads them from a card's YAML.
 
     Plain structs: readable by ``datasets`` >= 4.0, which knows no ``Json``.
+
+    Args:
+        manifest: The export.
+        image_names: Endings of the image members.
     """
 
     def text(name: str) -> dict[str, Any]:
@@ -47,7 +51,7 @@ def features(manifest: Manifest) -> list[dict[str, Any]]:
         text("task"),
     ]
     # Plain endings first, then by number.
-    images = sorted(manifest.image_names, key=lambda name: ("." in name, name))
+    images = sorted(image_names, key=lambda name: ("." in name, name))
     return [
         *({"name": name, "dtype": "image"} for name in images),
         {"name": "json", "struct": document},
@@ -62,7 +66,24 @@ def head(manifest: Manifest) -> dict[str, Any]:
     languages = {language for part in manifest.parts for language in part.languages}
     known = sorted(languages - {"unknown"})
     size = next((word for limit, word in _SIZES + _MORE_SIZES if manifest.rows < limit), "n>1B")
-    files = {"split": manifest.split, "path": f"{manifest.split}-*.tar"}
+    shards = f"{manifest.split}-*.tar"
+    # A configuration for each group; the folders' names say nothing to `datasets`.
+    configs = [
+        {
+            "config_name": group.name,
+            "data_files": [{"split": manifest.split, "path": f"{group.name}/{shards}"}],
+        }
+        for group in manifest.groups
+    ] or [
+        {
+            "config_name": "default",
+            "data_files": [{"split": manifest.split, "path": shards}],
+        }
+    ]
+    described: Any = [
+        {"config_name": group.name, "features": features(manifest, group.image_names)}
+        for group in manifest.groups
+    ] or {"features": features(manifest, manifest.image_names)}
     return {
         "pretty_name": manifest.name,
         "license": "other",
@@ -70,8 +91,8 @@ def head(manifest: Manifest) -> dict[str, Any]:
         "task_categories": ["image-text-to-text"],
         "size_categories": [size],
         "tags": ["webdataset", "visual-instruction-tuning", "vision_ift"],
-        "configs": [{"config_name": "default", "data_files": [files]}],
-        "dataset_info": {"features": features(manifest)},
+        "configs": configs,
+        "dataset_info": described,
     }
 
 
@@ -85,6 +106,7 @@ def card(manifest: Manifest) -> str:
             "`vision-ift export`. Pictures are the authors' own bytes, never encoded again."
         ),
         _composition(manifest),
+        _groups(manifest),
         _licences(manifest),
         _dropped(manifest),
         _loading(manifest),
@@ -121,6 +143,25 @@ def _composition(manifest: Manifest) -> str:
     return text
 
 
+def _groups(manifest: Manifest) -> str:
+    if not manifest.uniform:
+        return ""
+    rows = [
+        (
+            f"`{group.name}`",
+            " ".join(f"`{name}`" for name in group.image_names) or "none",
+            f"{group.rows:,}",
+            f"{group.bytes:,}",
+        )
+        for group in manifest.groups
+    ]
+    return (
+        "## Groups\n\nRows with the same image members lie in a folder of their own, which is a "
+        "configuration for `datasets`.\n\n"
+        + _table(("folder", "image members", "conversations", "bytes"), rows)
+    )
+
+
 def _licences(manifest: Manifest) -> str:
     def lines(part: PartOfExport) -> list[tuple[str, str, str]]:
         return [
@@ -145,17 +186,25 @@ def _dropped(manifest: Manifest) -> str:
 
 def _loading(manifest: Manifest) -> str:
     split = manifest.split
-    names = [shard.name for shard in manifest.shards]
+    folder, config = "FOLDER", ""
+    files = manifest.shards
+    if manifest.uniform:  # the largest group stands for all
+        most = max(manifest.groups, key=lambda group: group.rows)
+        folder, config = f"FOLDER/{most.name}", f'"{most.name}", '
+        files = manifest.shards_of(most.name)
+    names = [shard.name.rpartition("/")[2] for shard in files]
     first, last = (
         name.removeprefix(f"{split}-").removesuffix(".tar") for name in (names[0], names[-1])
     )
     if len(names) == 1:
-        shards = f'"FOLDER/{names[0]}"'
+        shards = f'"{folder}/{names[0]}"'
     elif len(names) == int(last) - int(first) + 1:
-        shards = f'"FOLDER/{split}-{{{first}..{last}}}.tar"'
+        shards = f'"{folder}/{split}-{{{first}..{last}}}.tar"'
     else:  # a shard of no rows has no file, and webdataset stops at one that is not there
-        shards = f'sorted(glob.glob("FOLDER/{split}-*.tar"))'
+        shards = f'sorted(glob.glob("{folder}/{split}-*.tar"))'
     more = "import glob\n\n" if shards.startswith("sorted") else ""
+    decoder = "" if manifest.uniform else ", decoder=None"
+    each = " (a group is a whole)" if manifest.uniform else ""
     return f"""## Loading
 
 With `datasets` (this folder, or its name on the Hub):
@@ -163,7 +212,7 @@ With `datasets` (this folder, or its name on the Hub):
 ```python
 from datasets import load_dataset
 
-rows = load_dataset("FOLDER", split="{split}", streaming=True)
+rows = load_dataset("FOLDER", {config}split="{split}", streaming=True)
 ```
 
 With `webdataset`; `json["images"]` names the image members in the order of the image parts:
@@ -174,8 +223,8 @@ With `webdataset`; `json["images"]` names the image members in the order of the 
 rows = webdataset.WebDataset({shards}, shardshuffle=False).decode("pil")
 ```
 
-With Ray: `ray.data.read_webdataset("FOLDER", file_extensions=["tar"], decoder=None)`. Energon reads
-the folder as it is (`.nv-meta/`), wids by `wids.json`."""
+With Ray: `ray.data.read_webdataset("{folder}", file_extensions=["tar"]{decoder})`. Energon reads
+the folder as it is{each} (`.nv-meta/`), wids by `wids.json`."""
 
 
 def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

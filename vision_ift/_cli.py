@@ -28,6 +28,7 @@ from vision_ift._cli_options import (
     Tables,
     app,
 )
+from vision_ift._cli_plan import show_plan
 from vision_ift._console import finish, note, say, show_json, show_table, watched
 
 __all__ = ["app", "main"]
@@ -46,74 +47,6 @@ def _top(
 
 
 @app.command()
-def plan(
-    recipe: RecipeName,
-    root: Root = None,
-    tables: Tables = None,
-    total: Annotated[int | None, typer.Option(help="Conversations to deliver.", min=1)] = None,
-    allow_missing: AllowMissing = False,
-    strict: Strict = False,
-    jobs: Jobs = 1,
-    lock: Annotated[Path | None, typer.Option(help="Write the plan's lock (JSON) here.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Show what a recipe delivers: asked and delivered counts, repeats, licences.
-
-    Examples: vision-ift plan coco_mix --root ~/data; vision-ift plan my.yaml --root ~/data --json
-    """
-    from vision_ift._disk import write_file
-    from vision_ift._plan import plan as make_plan
-    from vision_ift._summary import summarise
-
-    with watched() as progress:
-        made = make_plan(
-            recipe,
-            root=root,
-            tables=tables,
-            total=total,
-            allow_missing=allow_missing,
-            strict=strict,
-            jobs=jobs,
-            progress=progress,
-        )
-    if lock is not None:
-        import json
-
-        write_file(lock, (json.dumps(made.lock(), indent=1, sort_keys=True) + "\n").encode())
-    summary = summarise(made)
-    if as_json:
-        show_json(summary)
-        return
-    _show_plan(summary)
-
-
-def _show_plan(summary: dict[str, Any]) -> None:
-    say(f"{summary['name']}: {summary['rows']:,} rows, {summary['images']:,} images", style="bold")
-    show_table(
-        ("part", "has#", "asked#", "delivered#", "times#", "distinct#", "images#", "licence"),
-        [
-            (
-                part["name"],
-                part["available"],
-                part["asked"],
-                part["delivered"],
-                f"{part['repeats']:.2f}",
-                part["unique"],
-                part["images"],
-                part["license"],
-            )
-            for part in summary["sources"]
-        ],
-    )
-    say(
-        f"every prefix is within {summary['certificate']:.2f} rows of its shares; "
-        f"digest {summary['plan_digest']}"
-    )
-    for warning in summary["warnings"]:
-        note(warning)
-
-
-@app.command()
 def export(
     recipe: RecipeName,
     out: Annotated[Path, typer.Option(help="The folder to write.")],
@@ -125,16 +58,25 @@ def export(
     allow_missing: AllowMissing = False,
     strict: Strict = False,
     text: Annotated[bool, typer.Option(help="Write the flat text beside the JSON.")] = True,
+    uniform: Annotated[
+        bool, typer.Option("--uniform", help="A folder for each row of picture formats.")
+    ] = False,
+    rank: Annotated[
+        str | None, typer.Option(help="Write every world-size-th shard from this; or auto.")
+    ] = None,
+    world_size: Annotated[int | None, typer.Option(help="Number of ranks.", min=1)] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Write a recipe as WebDataset shards; run it again to go on after a stop.
 
     Examples: vision-ift export coco_mix --root ~/data --out shards;
-    vision-ift export my.yaml --root ~/data --out shards --total 100000 --jobs 8
+    vision-ift export my.yaml --root ~/data --out shards --total 100000 --jobs 8;
+    srun vision-ift export my.yaml --root ~/data --out shards --rank auto
     """
     from vision_ift._export import export as write_shards
     from vision_ift._plan import plan as make_plan
+    from vision_ift._ranks import rank_named
     from vision_ift._summary import summarise
 
     with watched() as progress:
@@ -156,11 +98,14 @@ def export(
                 jobs=jobs,
                 strict=strict,
                 text=text,
+                uniform=uniform,
+                rank=rank_named(rank),
+                world_size=world_size,
                 progress=progress,
             )
     summary = summarise(made)
     if dry_run:
-        show_json({**summary, "dry_run": True, "out": str(out)}) if as_json else _show_plan(summary)
+        show_json({**summary, "dry_run": True, "out": str(out)}) if as_json else show_plan(summary)
         return
     written: dict[str, Any] = msgspec.to_builtins(report)
     if as_json:
@@ -173,13 +118,15 @@ def export(
             }
         )
         return
-    _show_plan(summary)
+    show_plan(summary)
     say(
         f"wrote {written['rows']:,} rows and {written['images']:,} images in "
         f"{written['shards']:,} shards, {written['bytes']:,} bytes: {out}"
     )
     for reason, count in written["dropped"].items():
         note(f"dropped {count:,}: {reason}")
+    if not written["finished"]:
+        note("other ranks have still to write their shards; whoever comes last finishes the export")
 
 
 @app.command()

@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from vision_ift._errors import VisionIFTError
+from vision_ift._disk import DISK_ERRORS
+from vision_ift._errors import DiskError, VisionIFTError
 
 #: Of the objects that ``--json`` prints.
 JSON_VERSION = 1
@@ -51,6 +52,7 @@ def show_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout."""
     text = json.dumps({"schema_version": JSON_VERSION, **value}, ensure_ascii=False, indent=1)
     sys.stdout.write(text + "\n")
+    sys.stdout.flush()  # now, where an error can still be said
 
 
 def show_table(
@@ -142,6 +144,19 @@ def finish(error: BaseException, *, as_json: bool) -> NoReturn:
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        # Of a call that nothing explained: a report that goes to a full disk, for one.
+        if error.filename is None:
+            as_json = False
+            # What stdout still holds would fail again when the process ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        finish(
+            DiskError(
+                f"writing {error.filename or 'what this command prints'} failed: {error.strerror}",
+                hint="free some space, or see to the disk, and run the same command again",
+            ),
+            as_json=as_json,
+        )
     traceback.print_exception(error)
     note(
         "this is a mistake of vision_ift itself; please report it with the lines above", style="red"

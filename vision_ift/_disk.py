@@ -8,12 +8,20 @@ import fcntl
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from vision_ift._errors import DiskError, LockedError, OutputError, VisionIFTError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+#: What the system says of a disk that is full, read-only or failing.
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+
+
+#: How often, and how long apart, a lock's owner without a name is looked at again.
+_NAMELESS_TRIES = 30
+_NAMELESS_SECONDS = 0.01
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -59,7 +67,7 @@ def explained(path: Path) -> Iterator[None]:
     except VisionIFTError:
         raise
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in DISK_ERRORS:
             raise DiskError(
                 f"writing {path} failed: {error.strerror}",
                 hint="free some space and run the same command again: it goes on where it stopped",
@@ -81,20 +89,36 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with explained(path):  # what the owner then does under the lock is not about this file
             file = stack.enter_context(path.open("a+b", buffering=0))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                file.seek(0)
-                owner = file.read(200).decode("utf-8", "replace").strip() or "another process"
+            if wait:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            elif owner := _owner_or_lock(file):
                 raise LockedError(
                     f"{path.parent} is being written by {owner}", hint="wait for it to finish"
-                ) from None
+                )
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         try:
             yield
         finally:
             file.truncate(0)
+
+
+def _owner_or_lock(file: BinaryIO) -> str:
+    """Lock a file and give the empty text, or say who holds it.
+
+    An owner that has just taken it, or is about to give it up, has no name in it for a moment.
+    """
+    for _ in range(_NAMELESS_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            if owner := file.read(200).decode("utf-8", "replace").strip():
+                return owner
+            time.sleep(_NAMELESS_SECONDS)
+        else:
+            return ""
+    return "another process"
 
 
 def replace_folder(new: Path, path: Path) -> None:

@@ -8,6 +8,7 @@
     ├── MissingInputError (OSError)        66   a file that should be there is not
     ├── OutputError (OSError)              73   a place that cannot be written as asked
     │   └── DiskError                      74   the disk failed or is full
+    ├── WorkerError                        71   the system ended one of our processes
     ├── LockedError                        75   somebody else is writing there
     ├── IntegrityError                     76   bytes that are not what was recorded
     ├── ServiceError                       69   a service on the network does not answer
@@ -20,6 +21,7 @@ do, ``exit_code`` is what the command line ends with (sysexits style).
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import ClassVar
@@ -189,6 +191,42 @@ class DiskError(OutputError):
 
     code = "disk"
     exit_code = 74
+
+
+#: What the system says of a file that is not there or may not be opened. Anything else is said of
+#: the disk or of this process, and must never pass for a missing picture.
+_NOT_THERE = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENXIO,
+        errno.ENODEV,
+    }
+)
+
+
+def unopened(what: str, error: OSError, *, hint: str = "") -> MissingInputError | DiskError:
+    """Tell a file that is not there from a disk that fails, after an open or a stat.
+
+    >>> unopened("picture a.jpg", OSError(errno.ENOENT, "No such file or directory"))
+    MissingInputError('picture a.jpg cannot be opened: No such file or directory')
+    >>> unopened("picture a.jpg", OSError(errno.EIO, "Input/output error"))
+    DiskError('picture a.jpg cannot be opened: Input/output error')
+    """
+    kind = MissingInputError if error.errno in _NOT_THERE else DiskError
+    return kind(f"{what} cannot be opened: {error.strerror}", hint=hint)
+
+
+class WorkerError(VisionIFTError):
+    """The system ended one of the processes that do the work."""
+
+    code = "worker"
+    exit_code = 71
 
 
 class LockedError(VisionIFTError):

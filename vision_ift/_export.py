@@ -1,4 +1,4 @@
-"""From a plan to WebDataset shards, whole or resumable.
+"""From a plan to WebDataset shards, whole or resumable, by one process or by many.
 
 A shard is a pure function of (plan, layout, number), so an export that was stopped goes on with
 the numbers that have no record, and its bytes are those of a run that was never stopped. The order
@@ -10,24 +10,21 @@ from __future__ import annotations
 
 import functools
 import re
-import shutil
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 import msgspec
-import numpy as np
 
 from vision_ift import _sidecars
 from vision_ift._build import Progress, silent
 from vision_ift._card import CARD, card
-from vision_ift._disk import explained, locked, sync_folder
-from vision_ift._errors import DiskError, MissingInputError, OutputError, RecordError, UsageError
-from vision_ift._images import Images
+from vision_ift._disk import explained, sync_folder
+from vision_ift._errors import MissingInputError, OutputError, RecordError, UsageError
 from vision_ift._manifest import (
     DONE,
+    GROUPS,
     LAYOUT,
-    LOCK,
     MANIFEST,
     OWN,
     PLAN,
@@ -46,22 +43,15 @@ from vision_ift._manifest import (
     recorded,
 )
 from vision_ift._plan import Plan, plan
+from vision_ift._ranks import Rank, leave_no_locks, rank_of, settling, working
 from vision_ift._recipe import Recipe
 from vision_ift._run import local
-from vision_ift._shard import documents, row_bytes, write_shard
+from vision_ift._settle import Asked, check_space, clean, differences, settle
+from vision_ift._shard import write_shard
 
 #: What a shard comes to where nothing is asked: small enough for many workers, large enough that
 #: a file costs nothing.
 SHARD_BYTES = 500_000_000
-
-#: Shards have six digits.
-_MOST_SHARDS = 10**6
-
-#: Rows measured to turn bytes a shard into rows a shard.
-_MEASURED_ROWS = 1024
-
-#: What the index, the records and SQLite's file take for a row, in bytes, generously.
-_INDEX_ROW_BYTES = 600
 
 
 class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +63,9 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
         dropped: Reason to number of rows of the plan that are not in it.
         shards, bytes: Number of shards and their bytes together.
         plan_digest: Names the plan.
-        export_digest: Names the shards: equal for equal bytes.
+        export_digest: Names the shards: equal for equal bytes; empty while it is not finished.
+        finished: Whether the whole export is there; ``False`` where other ranks have still to
+            write shards, and the counts are then those of the shards that are there.
     """
 
     schema_version: int
@@ -85,6 +77,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     plan_digest: str
     export_digest: str
+    finished: bool = True
 
 
 def export(
@@ -100,12 +93,16 @@ def export(
     strict: bool = False,
     split: str = "train",
     text: bool = True,
+    uniform: bool = False,
+    rank: int | Literal["auto"] | None = None,
+    world_size: int | None = None,
     progress: Progress = silent,
 ) -> ExportReport:
     """Write a plan as WebDataset shards with a card, indexes and a manifest.
 
     The same call after a crash, a kill or a full disk goes on where it stopped; after a finished
-    export it returns at once. The bytes are the same for any ``jobs``, on every machine.
+    export it returns at once. The bytes are the same for any ``jobs`` and any number of ranks, on
+    every machine.
 
     Args:
         recipe: A recipe, the name of a shipped one, the path of a YAML file, or a plan.
@@ -117,6 +114,12 @@ def export(
             otherwise is left out and counted.
         split: What the shards are named after: ``train-000000.tar``.
         text: Also write the words of each conversation as a ``.txt`` member.
+        uniform: Group the rows by the formats of their pictures, each group in a folder of its own
+            (``img1-jpg/``), for readers that want the same members in every row; inside a group
+            they keep the plan's order. Otherwise all rows keep it, for training.
+        rank, world_size: Write only the shards whose number modulo ``world_size`` is ``rank``, side
+            by side with the others in one folder; whoever comes last finishes the export.
+            ``rank="auto"`` asks torchrun, Slurm or Kubernetes for both.
         progress: Told how many rows are done.
 
     Raises:
@@ -125,7 +128,7 @@ def export(
         LockedError: Somebody else is writing there.
         RecordError: With ``strict``, a row that cannot be written.
         MissingInputError: No row of the plan can be written.
-        IntegrityError: A shard has to be written again, but its pictures have changed.
+        IntegrityError: Pictures have changed since the export was begun, or while they were read.
 
     >>> export("coco_mix", root="nowhere", out="shards")
     Traceback (most recent call last):
@@ -135,6 +138,7 @@ def export(
         raise UsageError(f"split {split!r} names no file", hint="use letters, digits and _")
     if shard_bytes < 1:
         raise UsageError(f"shard_bytes is {shard_bytes}; give 1 or more")
+    mine = rank_of(rank, world_size)
     if isinstance(recipe, Plan):
         if (root, tables, total) != (None, None, None) or allow_missing:
             raise UsageError("root, tables, total and allow_missing are the plan's own")
@@ -153,26 +157,19 @@ def export(
     if not len(planned):
         raise MissingInputError(f"the plan of {planned.recipe.name} has no rows")
     folder = Path(out)
-    asked = _Asked(shard_bytes, split, text)
+    asked = Asked(shard_bytes, split, text, uniform)
     manifest = _finished(folder, planned, asked)
     if manifest is None:
         _claim(folder)
-        with locked(folder / LOCK):
-            manifest = _write(folder, planned, asked, jobs=jobs, strict=strict, progress=progress)
+        with working(folder, mine):
+            found = _write(
+                folder, planned, asked, rank=mine, jobs=jobs, strict=strict, progress=progress
+            )
+        if isinstance(found, ExportReport):
+            return found
+        manifest = found
     if strict:
         _refuse_dropped(folder, manifest.dropped, manifest.dropped_first)
-    return _report(folder, manifest)
-
-
-class _Asked(NamedTuple):
-    """What a caller can choose of the layout."""
-
-    shard_bytes: int
-    split: str
-    text: bool
-
-
-def _report(folder: Path, manifest: Manifest) -> ExportReport:
     return ExportReport(
         schema_version=manifest.schema_version,
         out=str(folder),
@@ -186,24 +183,18 @@ def _report(folder: Path, manifest: Manifest) -> ExportReport:
     )
 
 
-def _finished(folder: Path, planned: Plan, asked: _Asked) -> Manifest | None:
+def _finished(folder: Path, planned: Plan, asked: Asked) -> Manifest | None:
     """Give the manifest of a finished export of just this, all of whose files are there."""
     layout = read(folder / LAYOUT, Layout)
     manifest = read(folder / MANIFEST, Manifest)
-    if layout is None or manifest is None or _differences(layout, planned, asked):
+    if layout is None or manifest is None or differences(layout, planned, asked):
         return None
-    beside = [CARD, PLAN, RECIPE, *_sidecars.names(manifest)]
+    beside = [CARD, PLAN, RECIPE, *([GROUPS] if asked.uniform else [])]
+    beside += _sidecars.names(manifest)
     complete = all(in_place(folder, shard) for shard in manifest.shards) and all(
         (folder / name).exists() for name in beside
     )
     return manifest if complete else None
-
-
-def _differences(layout: Layout, planned: Plan, asked: _Asked) -> list[str]:
-    """Say how a folder's layout differs from what is asked."""
-    now = {"plan": planned.digest, **asked._asdict()}
-    there = {"plan": layout.plan_digest, **{name: getattr(layout, name) for name in asked._fields}}
-    return [f"{name} {there[name]}, not {now[name]}" for name in now if now[name] != there[name]]
 
 
 def _claim(folder: Path) -> None:
@@ -215,6 +206,7 @@ def _claim(folder: Path) -> None:
             folder.is_dir()
             and not (folder / LAYOUT).exists()
             and any(entry.name != OWN for entry in folder.iterdir())
+            and not (folder / LAYOUT).exists()  # another rank may have come between
         ):
             raise OutputError(f"{folder} is not empty and holds no export", hint="name another one")
         (folder / DONE).mkdir(parents=True, exist_ok=True)
@@ -225,34 +217,63 @@ def _claim(folder: Path) -> None:
 def _write(
     folder: Path,
     planned: Plan,
-    asked: _Asked,
+    asked: Asked,
     *,
+    rank: Rank | None,
     jobs: int,
     strict: bool,
     progress: Progress,
-) -> Manifest:
-    layout = _settle(folder, planned, asked)
-    _clean(folder)
-    shards: dict[int, Shard] = {}
-    pending: list[tuple[int, str]] = []
-    for number in range(layout.shards):
-        shard = recorded(folder, layout, number)
-        if shard is not None and in_place(folder, shard) and index_path(folder, number).exists():
-            shards[number] = shard
-        else:
-            pending.append((number, shard.xxh3_128 if shard is not None else ""))
+) -> Manifest | ExportReport:
+    """Write the shards that are missing; give the manifest once none is."""
+    with settling(folder, rank):
+        layout = settle(folder, planned, asked, run=local(jobs))
+        _clean_rest(folder, layout)
+    if strict:
+        _refuse_dropped(folder, layout.dropped, layout.dropped_first)
+    numbers = range(layout.shards)
+    mine = numbers if rank is None else numbers[rank.rank :: rank.world_size]
+    _clean_shards(folder, layout, mine)
+    shards = _in_place(folder, layout, numbers)
+    pending = [number for number in mine if number not in shards]
     if strict:
         for shard in shards.values():
             _refuse_dropped(folder, shard.dropped, shard.dropped_first)
-    _check_space(folder, layout, pending)
-    done = sum(_span_rows(layout, number) for number in shards)
-    progress("export", done, layout.rows)
+    check_space(folder, layout, [number for number in numbers if number not in shards])
+    total = sum(_span_rows(layout, number) for number in mine)
+    done = total - sum(_span_rows(layout, number) for number in pending)
+    progress("export", done, total)
+    tasks = [(number, _expected(folder, layout, number)) for number in pending]
     work = functools.partial(_write_one, planned, layout, folder, strict)
-    for shard in local(min(jobs, max(1, len(pending))))(work, pending):
+    for shard in local(min(jobs, max(1, len(tasks))))(work, tasks):
         shards[shard.number] = shard
         done += _span_rows(layout, shard.number)
-        progress("export", done, layout.rows)
-    return _finish(folder, planned, layout, [shards[number] for number in sorted(shards)])
+        progress("export", done, total)
+    with settling(folder, rank):
+        if rank is not None:
+            shards = _in_place(folder, layout, numbers)
+        if len(shards) < layout.shards:
+            return _unfinished(folder, layout, list(shards.values()))
+        manifest = _finished(folder, planned, asked) if rank is not None else None
+        if manifest is None:
+            manifest = _finish(folder, planned, layout, [shards[one] for one in numbers])
+        leave_no_locks(folder)
+    return manifest
+
+
+def _in_place(folder: Path, layout: Layout, numbers: Sequence[int]) -> dict[int, Shard]:
+    """Read the records of the shards that are whole."""
+    found = {}
+    for number in numbers:
+        shard = recorded(folder, layout, number)
+        if shard is not None and in_place(folder, shard) and index_path(folder, number).exists():
+            found[number] = shard
+    return found
+
+
+def _expected(folder: Path, layout: Layout, number: int) -> str:
+    """Give the digest that a lost shard had."""
+    shard = recorded(folder, layout, number)
+    return shard.xxh3_128 if shard is not None else ""
 
 
 def _write_one(
@@ -279,85 +300,39 @@ def _finish(folder: Path, planned: Plan, layout: Layout, shards: list[Shard]) ->
     return manifest
 
 
-def _settle(folder: Path, planned: Plan, asked: _Asked) -> Layout:
-    """Read the layout that an earlier run fixed, or fix it, before the first shard."""
-    layout = read(folder / LAYOUT, Layout)
-    if layout is None:
-        rows, size = _measure(planned, text=asked.text)
-        layout = Layout(
-            plan_digest=planned.digest,
-            rows=len(planned),
-            rows_per_shard=max(1, asked.shard_bytes * rows // size),
-            measured_rows=rows,
-            measured_bytes=size,
-            **asked._asdict(),
-        )
-        if layout.shards > _MOST_SHARDS:
-            raise UsageError(
-                f"{asked.shard_bytes:,} bytes a shard come to {layout.shards:,} shards; at most "
-                f"{_MOST_SHARDS:,} have a name",
-                hint="give a larger shard_bytes",
-            )
-    elif differences := _differences(layout, planned, asked):
-        raise OutputError(
-            f"{folder} holds another export: {'; '.join(differences)}",
-            hint="name another folder, or ask for the same again",
-        )
-    elif _measure(planned, text=asked.text) != (layout.measured_rows, layout.measured_bytes):
-        raise OutputError(
-            f"pictures under {planned.root} have changed since the export to {folder} was begun",
-            hint="bring the old ones back, or export to a new folder",
-        )
-    put(folder / PLAN, encode(planned.lock()))
-    put(folder / RECIPE, planned.recipe.text.encode())
-    put(folder / LAYOUT, encode(layout))
-    return layout
+def _unfinished(folder: Path, layout: Layout, shards: list[Shard]) -> ExportReport:
+    """Report what is there while other ranks have still to write theirs."""
+    dropped = dict(layout.dropped)
+    for shard in shards:
+        for reason, rows in shard.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + rows
+    return ExportReport(
+        schema_version=layout.schema_version,
+        out=str(folder),
+        rows=sum(shard.rows for shard in shards),
+        images=sum(shard.images for shard in shards),
+        dropped=dropped,
+        shards=sum(1 for shard in shards if shard.rows),
+        bytes=sum(shard.bytes for shard in shards),
+        plan_digest=layout.plan_digest,
+        export_digest="",
+        finished=False,
+    )
 
 
-def _measure(planned: Plan, *, text: bool) -> tuple[int, int]:
-    """Give the number of evenly spaced rows measured, and the bytes they take in a tar.
-
-    A picture that is missing counts nothing: its row will be left out.
-    """
-    count = min(_MEASURED_ROWS, len(planned))
-    found = [planned.at(place * len(planned) // count) for place in range(count)]
-    images = Images(planned.root)
-    total = 0
-    for source in sorted({source for source, _ in found}):
-        table = planned.tables[source]
-        assert table is not None
-        rows = np.array([row for one, row in found if one == source], np.int64)
-        for document, references in documents(table.take(rows)):
-            total += row_bytes(document, [_size(images, one) for one in references], text=text)
-    return count, total
+def _clean_shards(folder: Path, layout: Layout, numbers: Sequence[int]) -> None:
+    """Remove what a killed run left of these shards, which nobody else can be writing."""
+    own = {layout.name(number) for number in numbers}
+    own |= {f"{DONE}/{number:06d}.{ending}" for number in numbers for ending in ("json", "arrow")}
+    clean(folder, ["", *(group.name for group in layout.groups), DONE], own.__contains__)
 
 
-def _size(images: Images, reference: str) -> int:
-    try:
-        return images.size(reference)
-    except (MissingInputError, RecordError):
-        return 0
-
-
-def _clean(folder: Path) -> None:
-    """Remove what a killed run left under temporary names."""
-    with explained(folder):
-        for place in (folder, folder / OWN, folder / DONE, folder / _sidecars.ENERGON):
-            for path in place.glob(".*.tmp"):
-                if re.fullmatch(r"\..+\.[0-9]+\.tmp", path.name):
-                    path.unlink(missing_ok=True)
-
-
-def _check_space(folder: Path, layout: Layout, pending: Iterable[tuple[int, str]]) -> None:
-    rows = sum(_span_rows(layout, number) for number, _ in pending)
-    needed = rows * layout.measured_bytes // layout.measured_rows + rows * _INDEX_ROW_BYTES
-    with explained(folder):
-        free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise DiskError(
-            f"{folder} needs about {needed:,} bytes more, and {free:,} are free",
-            hint="free some space and run the same command again: it goes on where it stopped",
-        )
+def _clean_rest(folder: Path, layout: Layout) -> None:
+    """Remove what a killed run left of the files that are written before and after the shards."""
+    clean(folder, [OWN], lambda _: True)
+    for place in ["", *(f"{group.name}/" for group in layout.groups)]:
+        clean(folder, [f"{place}{_sidecars.ENERGON}"], lambda _: True)
+        clean(folder, [place.rstrip("/")], lambda name: not name.endswith(".tar"))
 
 
 def _span_rows(layout: Layout, number: int) -> int:

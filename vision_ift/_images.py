@@ -20,7 +20,7 @@ import stat
 from pathlib import Path
 
 from vision_ift._archive import ARCHIVE_SUFFIXES, SCHEME, archive_of, quote_member
-from vision_ift._errors import MissingInputError, RecordError
+from vision_ift._errors import MissingInputError, RecordError, unopened
 from vision_ift._ranges import is_url
 
 #: The formats that a row may hold, by the first bytes: what they are called as a file.
@@ -177,9 +177,7 @@ class Images:
         try:
             return os.stat(self.root / reference).st_size  # noqa: PTH116 - a hot path
         except OSError as error:
-            raise MissingInputError(
-                f"picture {self.root / reference} cannot be opened: {error.strerror}"
-            ) from None
+            raise unopened(f"picture {self.root / reference}", error) from None
 
 
 def absolute(reference: str, root: str) -> str:
@@ -201,12 +199,25 @@ def read_file(path: Path) -> bytes:
         MissingInputError: It does not exist or is not a regular file.
         RecordError: It is larger than ``MAX_IMAGE_BYTES`` (reason ``bad_image``).
     """
+    descriptor, _ = open_file(str(path))
+    try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
+
+
+def open_file(path: str) -> tuple[int, int]:
+    """Open a regular file of bounded size; give its descriptor and its size in bytes.
+
+    Raises:
+        MissingInputError: It does not exist or is not a regular file.
+        RecordError: It is larger than ``MAX_IMAGE_BYTES`` (reason ``bad_image``).
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise MissingInputError(
-            f"picture {path} cannot be opened: {error.strerror}", hint="build the table again"
-        ) from None
+        raise unopened(f"picture {path}", error, hint="build the table again") from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -217,10 +228,10 @@ def read_file(path: Path) -> bytes:
                 "read",
                 reason="bad_image",
             )
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    return descriptor, status.st_size
 
 
 def image_format(data: bytes) -> str | None:

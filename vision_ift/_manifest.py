@@ -8,6 +8,7 @@ file                what it says
 layout.json         what decides the bytes beside the plan; written first
 plan.json           the plan's lock
 recipe.yaml         the recipe as it was read
+groups.bin          in a uniform export, the group of every row (two bytes each, little-endian)
 done/000000.json    one finished shard (``.arrow`` beside it: its part of the index)
 manifest.json       the whole export; written last: what it does not name does not exist
 index.arrow         where every member of every shard lies
@@ -39,6 +40,7 @@ LAYOUT = f"{OWN}/layout.json"
 PLAN = f"{OWN}/plan.json"
 RECIPE = f"{OWN}/recipe.yaml"
 DONE = f"{OWN}/done"
+GROUPS = f"{OWN}/groups.bin"
 MANIFEST = f"{OWN}/manifest.json"
 INDEX = f"{OWN}/index.arrow"
 LOCK = f"{OWN}/.lock"
@@ -71,18 +73,47 @@ INDEX_SCHEMA = pa.schema(
 S = TypeVar("S", bound=msgspec.Struct)
 
 
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows of a uniform export whose pictures are of the same formats in the same order.
+
+    Attributes:
+        name: The folder that holds its shards.
+        formats: Endings of the image members: ``["jpg"]``, ``["00.jpg", "01.png"]``.
+        rows: How many there are.
+        rows_per_shard: Its shard ``k`` holds its rows ``k * rows_per_shard`` and so on.
+        bytes: What they take in tars.
+    """
+
+    name: str
+    formats: list[str]
+    rows: int
+    rows_per_shard: int
+    bytes: int
+
+    @property
+    def shards(self) -> int:
+        """How many shards its rows come to."""
+        return -(-self.rows // self.rows_per_shard)
+
+
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """What decides the bytes of an export beside the plan; written before the first shard.
+
+    Shards are numbered from 0, in a uniform export through all groups.
 
     Attributes:
         plan_digest: The plan's digest.
         rows: Rows of the plan.
-        rows_per_shard: Shard ``k`` holds the plan's rows ``k * rows_per_shard`` and so on.
+        rows_per_shard: Shard ``k`` holds the plan's rows ``k * rows_per_shard`` and so on; in a
+            uniform export every group has its own.
         shard_bytes: The size of a shard that was asked for, in bytes.
         measured_rows, measured_bytes: The rows that were measured before the first byte, and what
             they take in a tar: another size later says that pictures changed.
         split: What the shards' names start with.
         text: Whether there are ``.txt`` members.
+        uniform: Whether rows are grouped by the formats of their pictures.
+        groups, groups_digest: The groups, and xxh3-128 of the file that says each row's group.
+        dropped, dropped_first: As for a :class:`Shard`: rows that are in no group.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -94,20 +125,49 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     measured_bytes: int
     split: str
     text: bool
+    uniform: bool = False
+    groups: list[Group] = []
+    groups_digest: str = ""
+    dropped: dict[str, int] = {}
+    dropped_first: dict[str, list[dict[str, str]]] = {}
 
     @property
     def shards(self) -> int:
         """How many shards the plan comes to."""
+        if self.uniform:
+            return sum(group.shards for group in self.groups)
         return -(-self.rows // self.rows_per_shard)
 
+    def place(self, number: int) -> tuple[int, int]:
+        """The group of a shard of a uniform export, and the shard's number in it."""
+        assert self.uniform
+        for place, group in enumerate(self.groups):
+            if number < group.shards:
+                return place, number
+            number -= group.shards
+        raise AssertionError(number)
+
     def name(self, number: int) -> str:
-        """The file name of a shard."""
+        """The path of a shard, relative to the export."""
+        if self.uniform:
+            group, number = self.place(number)
+            return f"{self.groups[group].name}/{self.split}-{number:06d}.tar"
         return f"{self.split}-{number:06d}.tar"
 
     def span(self, number: int) -> tuple[int, int]:
-        """The positions in the plan that a shard holds: from, to (not included)."""
-        start = number * self.rows_per_shard
-        return start, min(start + self.rows_per_shard, self.rows)
+        """What a shard holds: places in the plan, from and to (not included).
+
+        In a uniform export they are places among the rows of its group.
+        """
+        rows, each = self.rows, self.rows_per_shard
+        if self.uniform:
+            group, number = self.place(number)
+            rows, each = self.groups[group].rows, self.groups[group].rows_per_shard
+        return number * each, min((number + 1) * each, rows)
+
+    def formats(self, number: int) -> list[str] | None:
+        """The image members of every row of a shard; ``None`` where the layout does not say."""
+        return self.groups[self.place(number)[0]].formats if self.uniform else None
 
 
 class Share(msgspec.Struct, kw_only=True):
@@ -175,6 +235,22 @@ class PartOfExport(msgspec.Struct, frozen=True, kw_only=True):
     languages: dict[str, int]
 
 
+class GroupOfExport(msgspec.Struct, frozen=True, kw_only=True):
+    """One group of a uniform export: a folder of shards whose rows have the same members.
+
+    Attributes:
+        name: The folder.
+        image_names: Endings of the image members of every row, in order.
+        rows, images, bytes: What its shards hold.
+    """
+
+    name: str
+    image_names: list[str]
+    rows: int
+    images: int
+    bytes: int
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """A finished export.
 
@@ -187,7 +263,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         dropped, dropped_first: As for a :class:`Shard`, over all of them.
         missing: Entries of the recipe that were left out, by name.
         parts: By source number.
-        shards: In order, those of no rows left out.
+        shards: In order, those of no rows left out; names are paths relative to the export.
+        uniform: Whether rows are grouped by the formats of their pictures.
+        groups: The groups of a uniform export.
 
     The others are those of :class:`Layout`.
     """
@@ -208,6 +286,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     missing: list[str]
     parts: list[PartOfExport]
     shards: list[ShardFile]
+    uniform: bool = False
+    groups: list[GroupOfExport] = []
+
+    def shards_of(self, group: str) -> list[ShardFile]:
+        """The shards in one group's folder."""
+        return [shard for shard in self.shards if shard.name.startswith(f"{group}/")]
 
 
 def encode(value: Any) -> bytes:
@@ -302,8 +386,8 @@ def merge(plan: Plan, layout: Layout, shards: list[Shard]) -> Manifest:
     digest = xxhash.xxh3_128(f"vision_ift export {SCHEMA_VERSION}".encode())
     shares = [Share() for _ in plan.names]
     image_names: dict[str, int] = {}
-    dropped: dict[str, int] = {}
-    first: dict[str, list[dict[str, str]]] = {}
+    dropped = dict(layout.dropped)
+    first = {reason: list(named) for reason, named in layout.dropped_first.items()}
     for shard in shards:
         digest.update(shard.number.to_bytes(8, "little") + bytes.fromhex(shard.xxh3_128))
         _add(image_names, shard.image_names)
@@ -359,6 +443,19 @@ def merge(plan: Plan, layout: Layout, shards: list[Shard]) -> Manifest:
         missing=sorted(plan.missing),
         parts=parts,
         shards=files,
+        uniform=layout.uniform,
+        groups=[_group(group, files) for group in layout.groups],
+    )
+
+
+def _group(group: Group, files: list[ShardFile]) -> GroupOfExport:
+    mine = [one for one in files if one.name.startswith(f"{group.name}/")]
+    return GroupOfExport(
+        name=group.name,
+        image_names=group.formats,
+        rows=sum(one.rows for one in mine),
+        images=sum(one.images for one in mine),
+        bytes=sum(one.bytes for one in mine),
     )
 
 

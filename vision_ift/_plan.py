@@ -1,251 +1,41 @@
 """What will be delivered: exact counts, the order, the shard of every row.
 
 A plan is a pure function of the recipe and of the selections (tables' digests and the rows that
-filters leave). It holds no list of rows: position to (source, row) is arithmetic, done in
-``_order.py`` (which source) and ``_permute.py`` (which of its rows).
+filters leave), of the draw, and of the counters that it goes on from.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
-from functools import cached_property
-from math import lcm
+from functools import cache
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
+from vision_ift._amounts import SHARES, Amounts, amounts, stage_key
+from vision_ift._budget import Values, rows_for_tokens
 from vision_ift._build import Progress, build, default_root, silent
-from vision_ift._conversation import SCHEMA, SCHEMA_VERSION
-from vision_ift._errors import MissingInputError, RecipeError, UsageError
-from vision_ift._order import MOST_WEIGHT, Order
-from vision_ift._permute import Permutation, deal
+from vision_ift._continue import counters_after
+from vision_ift._errors import IntegrityError, MissingInputError, RecipeError, UsageError
+from vision_ift._order import Order
+from vision_ift._permute import Permutation
+from vision_ift._plan_lock import After, Lock, read_lock
+from vision_ift._planned import Plan, Segment
 from vision_ift._recipe import Entry, Recipe, Stage
 from vision_ift._select import Excluded, Selection, select
 from vision_ift._table import Table
+from vision_ift._token_counts import token_counts
 
+__all__ = ["Plan", "Segment", "arrange", "plan"]
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One stage of a plan: positions ``start`` to ``stop`` (not included).
+#: A draw is found by going through those before it; more than this is a slip of the keyboard.
+_MOST_EPOCH = 9999
 
-    ``numbers`` are the source numbers of the order's own sources, ``starts`` what each of them had
-    given before.
-    """
-
-    name: str
-    start: int
-    stop: int
-    order: Order
-    numbers: NDArray[np.int32]
-    starts: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be delivered; made by :func:`plan`.
-
-    A source number is the place of an entry in the recipe (over all stages, from 0); a row number
-    is the place of a conversation in that entry's table.
-
-    Attributes:
-        recipe: What was asked for.
-        root: Where the pictures lie.
-        selections: By source number; ``None`` where the source was left out.
-        segments: The stages that deliver rows.
-        asked: By source number, the rows that the amounts come to before rounding to whole rows of
-            the order.
-        missing: Name of an entry left out to why, and what became of its share.
-        unknown_excludes: Ids of the recipe's exclude lists that stand in none of its tables.
-    """
-
-    recipe: Recipe
-    root: Path
-    selections: tuple[Selection | None, ...]
-    segments: tuple[Segment, ...]
-    asked: tuple[Fraction, ...]
-    missing: Mapping[str, str] = field(default_factory=dict)
-    unknown_excludes: int = 0
-
-    def __len__(self) -> int:
-        return self.segments[-1].stop if self.segments else 0
-
-    @property
-    def names(self) -> list[str]:
-        """The entries' names, by source number."""
-        return [entry.name for entry in self.recipe.mix]
-
-    @property
-    def tables(self) -> list[Table | None]:
-        """The entries' tables, by source number."""
-        return [one.table if one is not None else None for one in self.selections]
-
-    @cached_property
-    def _permutations(self) -> tuple[Permutation | None, ...]:
-        return tuple(
-            Permutation(entry.name, len(selection), seed=self.recipe.seed)
-            if selection is not None and len(selection)
-            else None
-            for entry, selection in zip(self.recipe.mix, self.selections, strict=True)
-        )
-
-    def slice(self, start: int, stop: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Give the rows at positions ``start`` to ``stop`` (not included).
-
-        Returns:
-            Source numbers and row numbers, each of ``stop - start``; where a range is cut changes
-            nothing.
-
-        Raises:
-            UsageError: The range is not within the plan.
-        """
-        if not 0 <= start <= stop <= len(self):
-            raise UsageError(f"positions {start} to {stop} of a plan of {len(self)} rows")
-        pieces = []
-        for segment in self.segments:
-            low, high = max(start, segment.start), min(stop, segment.stop)
-            if low < high:
-                pieces.append(self._deal(segment, low - segment.start, high - segment.start))
-        if not pieces:
-            return np.empty(0, np.int32), np.empty(0, np.int64)
-        if len(pieces) == 1:
-            return pieces[0]
-        return (
-            np.concatenate([sources for sources, _ in pieces]),
-            np.concatenate([rows for _, rows in pieces]),
-        )
-
-    def _deal(
-        self, segment: Segment, low: int, high: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        permutations: Sequence[Any] = [self._permutations[number] for number in segment.numbers]
-        local, rows = deal(segment.order, permutations, low, high, starts=segment.starts)
-        for place, number in enumerate(segment.numbers):
-            selection = self.selections[number]
-            assert selection is not None
-            if selection.rows is not None:
-                mask = local == place
-                rows[mask] = selection.rows[rows[mask]]
-        return np.take(segment.numbers, local, mode="clip"), rows
-
-    def at(self, position: int) -> tuple[int, int]:
-        """Give the source number and the row number at one position."""
-        sources, rows = self.slice(position, position + 1)
-        return int(sources[0]), int(rows[0])
-
-    def position(self, source: int, occurrence: int) -> int:
-        """Give the position at which a source gives its ``occurrence``-th row (from 0).
-
-        Raises:
-            UsageError: The source gives fewer rows.
-        """
-        for segment in self.segments:
-            places = np.flatnonzero(segment.numbers == source)
-            if len(places):
-                found = segment.order.position(int(places[0]), occurrence)
-                if found < segment.stop - segment.start:
-                    return segment.start + found
-        raise UsageError(f"source {source} gives no row number {occurrence}")
-
-    def counts(self, stop: int | None = None) -> list[int]:
-        """Count the rows of every source number before ``stop`` (``None``: all)."""
-        stop = len(self) if stop is None else stop
-        found = [0] * len(self.selections)
-        for segment in self.segments:
-            if stop > segment.start:
-                upto = min(stop, segment.stop) - segment.start
-                for number, count in zip(segment.numbers, segment.order.counts(upto), strict=True):
-                    found[number] += count
-        return found
-
-    def rows(self, start: int, stop: int) -> pa.Table:
-        """Read the conversations at positions ``start`` to ``stop``, in plan order."""
-        sources, numbers = self.slice(start, stop)
-        pieces, places = [], []
-        for source in np.unique(sources):
-            table = self.tables[source]
-            assert table is not None
-            where = np.flatnonzero(sources == source)
-            pieces.append(table.take(numbers[where]))
-            places.append(where)
-        if not pieces:
-            return SCHEMA.empty_table()
-        if len(pieces) == 1:
-            return pieces[0]
-        back = np.empty(stop - start, np.int64)
-        back[np.concatenate(places)] = np.arange(stop - start)
-        return pa.concat_tables(pieces).combine_chunks().take(pa.array(back))
-
-    @cached_property
-    def certificate(self) -> Fraction:
-        """The furthest that any prefix of a stage lets a source stray from its share, in rows."""
-        bounds = [
-            max(low, high) for segment in self.segments for low, high in segment.order.certificate()
-        ]
-        return max(bounds, default=Fraction(0))
-
-    @cached_property
-    def digest(self) -> str:
-        """Names what is delivered: the same recipe and selections give the same 32 hex digits."""
-        lock = self._lock()
-        for stage in lock["stages"]:
-            del stage["name"]  # what a stage is called changes nothing that its key does not
-        text = json.dumps(lock, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-    def lock(self) -> dict[str, Any]:
-        """Describe the plan as JSON, without a path of this machine: counts, digests, stages."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "name": self.recipe.name,
-            "digest": self.digest,
-            "rows": len(self),
-            "missing": sorted(self.missing),  # without the reasons, which name local paths
-            **self._lock(),
-        }
-
-    def _lock(self) -> dict[str, Any]:
-        parts = []
-        delivered = self.counts()
-        for number, (entry, selection) in enumerate(
-            zip(self.recipe.mix, self.selections, strict=True)
-        ):
-            if selection is None:
-                continue
-            parts.append(
-                {
-                    "number": number,
-                    "name": entry.name,
-                    "source": entry.source,
-                    "kind": entry.kind,
-                    "amount": str(entry.amount),
-                    "where": entry.where,
-                    "cap_per_task": entry.cap_per_task,
-                    "selection": selection.digest,
-                    "table_rows": len(selection.table),
-                    "rows": len(selection),
-                    "delivered": delivered[number],
-                }
-            )
-        stages = [
-            {
-                "name": segment.name,
-                "key": segment.order.seed,
-                "start": segment.start,
-                "stop": segment.stop,
-                "numbers": segment.numbers.tolist(),
-                "weights": list(segment.order.weights),
-                "starts": list(segment.starts),
-            }
-            for segment in self.segments
-        ]
-        return {"seed": self.recipe.seed, "parts": parts, "stages": stages}
+#: Gives the tokens of every row of an entry's selection.
+TokensOf = Callable[[str], Values]
 
 
 def plan(
@@ -254,6 +44,8 @@ def plan(
     root: Path | str | None = None,
     tables: Path | str | None = None,
     total: int | None = None,
+    epoch: int = 0,
+    after: tuple[Plan | Lock | Path | str, int] | None = None,
     allow_missing: bool = False,
     strict: bool = False,
     jobs: int = 1,
@@ -262,9 +54,14 @@ def plan(
     """Plan a recipe: build the tables that are missing, select their rows, fix every count.
 
     Args:
-        recipe: A recipe, the name of a shipped one, or the path of a YAML file.
+        recipe: A recipe, the name of a shipped one, the path of a YAML file, or the path of a lock
+            (``.json``), whose plan is then made again.
         root, tables, strict, jobs, progress: As for :func:`vision_ift.build`.
         total: Conversations to deliver instead of what the recipe says (weights only).
+        epoch: Which draw of the recipe, from 0. Each draw goes on in every source where the one
+            before ended, so rows that were not given yet come first, in an order of its own.
+        after: A plan, a lock or a lock's path, and a position in it: every source goes on where it
+            stood there. What this plan delivers counts from that position on.
         allow_missing: Leave out sources whose files are not there or whose rows are all filtered
             away; with weights the others take their share in proportion.
 
@@ -272,13 +69,31 @@ def plan(
         UnknownNameError: No such recipe.
         RecipeError: The recipe cannot be planned.
         MissingInputError: A source is not under ``root`` (and ``allow_missing`` is false).
+        IntegrityError: A lock is damaged, or the plan made from it is another one; the message says
+            which source changed.
+        UsageError: A position past the end of the plan to go on from, or a bad ``epoch``.
 
     >>> plan("coco_mix", root="nowhere")
     Traceback (most recent call last):
     vision_ift._errors.MissingInputError: source coco_ift: there is no folder nowhere; ...
     """
+    if isinstance(recipe, str | Path) and Path(recipe).suffix == ".json":
+        if total is not None or epoch or after is not None:
+            raise UsageError("a lock says itself what is delivered", hint="give its recipe instead")
+        return _again(
+            read_lock(recipe),
+            Path(recipe),
+            root=root,
+            tables=tables,
+            strict=strict,
+            jobs=jobs,
+            progress=progress,
+        )
     if not isinstance(recipe, Recipe):
         recipe = Recipe.read(recipe)
+    lock, at = (_lock_of(after[0]), after[1]) if after is not None else (None, 0)
+    if lock is not None and not 0 <= at <= lock.rows:
+        lock.given(at)  # says so before a table is built
     root = Path(root).expanduser() if root is not None else default_root()
     excluded = Excluded(recipe.exclude)
     found: dict[str, Selection | str] = {}
@@ -303,8 +118,150 @@ def plan(
                     error.hint += "; or leave it out with --allow-missing"
                     raise
                 found[entry.name] = error.message
-    planned = arrange(recipe, found, root=root, total=total)
-    return replace(planned, unknown_excludes=excluded.unknown)
+    copies = _without_copies(recipe, found, root=root, jobs=jobs, progress=progress)
+    planned = arrange(
+        recipe,
+        found,
+        root=root,
+        total=total,
+        epoch=epoch,
+        after=None if lock is None else (lock, at),
+        tokens_of=_counter(recipe, found, root=root, jobs=jobs, progress=progress),
+    )
+    return replace(planned, unknown_excludes=excluded.unknown, copies=copies)
+
+
+def _lock_of(what: Plan | Lock | Path | str) -> Lock:
+    if isinstance(what, Plan):
+        return msgspec.convert(what.lock(), Lock)
+    return what if isinstance(what, Lock) else read_lock(what)
+
+
+def _without_copies(
+    recipe: Recipe,
+    found: dict[str, Selection | str],
+    *,
+    root: Path,
+    jobs: int,
+    progress: Progress,
+) -> dict[str, int]:
+    """Leave out what the recipe's rule on duplicates says, in place; count it by entry."""
+    if recipe.duplicates is None:
+        return {}
+    from vision_ift.likeness._groups import extra_copies
+
+    present = {name: one for name, one in found.items() if isinstance(one, Selection)}
+    extra = extra_copies(present, recipe.duplicates, root=root, jobs=jobs, progress=progress)
+    counts: dict[str, int] = {}
+    for name, selection in present.items():
+        left_out = extra.get(name, np.empty(0, np.int64))
+        rows = np.arange(len(selection.table)) if selection.rows is None else selection.rows
+        kept = rows[~np.isin(rows, left_out)]
+        counts[name] = len(rows) - len(kept)
+        if not len(kept):
+            raise RecipeError(
+                f"{name}: all of its {len(rows):,} rows are copies of rows before them",
+                hint="leave it out of the mix, or change the rule on duplicates",
+            )
+        if counts[name]:
+            found[name] = Selection(selection.table, kept.astype(np.int64))
+    return counts
+
+
+def _counter(
+    recipe: Recipe,
+    found: Mapping[str, Selection | str],
+    *,
+    root: Path,
+    jobs: int,
+    progress: Progress,
+) -> TokensOf:
+    """Give the tokens of an entry's rows by the recipe's tokenizer and rule."""
+
+    @cache
+    def tokens_of(name: str) -> Values:
+        selection = found[name]
+        assert isinstance(selection, Selection)
+        if recipe.tokenizer is None:
+            raise RecipeError(
+                f"{recipe.name} has a budget of tokens, but nothing says how they are counted",
+                hint="name a tokenizer beside it, e.g. tokenizer: chars/4",
+            )
+        counts = token_counts(
+            selection.table,
+            recipe.tokenizer,
+            recipe.image_tokens,
+            root=root,
+            jobs=jobs,
+            progress=progress,
+        )
+        tokens = counts.text.astype(np.int64) + counts.image
+        return tokens if selection.rows is None else tokens[selection.rows]
+
+    return tokens_of
+
+
+def _again(
+    lock: Lock,
+    path: Path,
+    *,
+    root: Path | str | None,
+    tables: Path | str | None,
+    strict: bool,
+    jobs: int,
+    progress: Progress,
+) -> Plan:
+    """Make the plan of a lock again, or say which source changed."""
+    if not lock.recipe:
+        raise IntegrityError(
+            f"lock {path} has no recipe in it: its plan was made of one written in Python",
+            hint="plan that recipe, and compare the digests",
+        )
+    recipe = Recipe.parse(lock.recipe, file=str(path.with_suffix(".yaml")))
+    recipe = msgspec.structs.replace(recipe, name=lock.name)
+    made = plan(
+        recipe,
+        root=root,
+        tables=tables,
+        allow_missing=bool(lock.missing),
+        strict=strict,
+        jobs=jobs,
+        progress=progress,
+    )
+    found: dict[str, Selection | str] = {
+        entry.name: one if one is not None else made.missing[entry.name]
+        for entry, one in zip(recipe.mix, made.selections, strict=True)
+    }
+    parts = {part.name: part for part in lock.parts}
+    changed = []
+    for name, one in found.items():
+        if (name in parts) != isinstance(one, Selection):
+            changed.append(f"{name} is {'no longer' if name in parts else 'now'} there")
+        elif isinstance(one, Selection) and one.digest != parts[name].selection:
+            before, now = parts[name].selection, one.digest
+            what = "table" if before.partition("/")[0] != now.partition("/")[0] else "selection"
+            changed.append(
+                f"the {what} of {name} has {len(one):,} rows (digest {now}); "
+                f"it had {parts[name].rows:,} ({before})"
+            )
+    if not changed:
+        again = arrange(
+            recipe,
+            found,
+            root=made.root,
+            total=lock.total,
+            epoch=lock.epoch,
+            after=lock.after,
+            counters=lock.counters,
+            tokens_of=_counter(recipe, found, root=made.root, jobs=jobs, progress=progress),
+        )
+        if again.digest == lock.digest:
+            return replace(again, unknown_excludes=made.unknown_excludes, copies=made.copies)
+        changed = ["its rows are the same, but what is asked of them is not"]
+    raise IntegrityError(
+        f"lock {path}: the plan cannot be made again: {'; '.join(changed)}",
+        hint="bring back the files that it was made of, or plan the recipe anew",
+    )
 
 
 def _nothing_left(entry: Entry, table: Table) -> MissingInputError:
@@ -327,6 +284,10 @@ def arrange(
     *,
     root: Path,
     total: int | None = None,
+    epoch: int = 0,
+    after: tuple[Lock, int] | After | None = None,
+    counters: Mapping[str, int] | None = None,
+    tokens_of: TokensOf | None = None,
 ) -> Plan:
     """Make the plan of a recipe from the selections of its entries: arithmetic alone.
 
@@ -335,112 +296,134 @@ def arrange(
         found: Name of an entry to its selection, or to why it is left out.
         root: Where the pictures lie.
         total: Overrides the amount of the only stage.
+        epoch: Which draw.
+        after: What to go on from: a lock and a position; or its name alone, with ``counters``.
+        counters: What was given before this plan's first draw, where ``after`` does not say.
+        tokens_of: Gives the tokens of every row of an entry, where a stage has a budget of tokens.
     """
-    if total is not None:
-        if len(recipe.stages) > 1:
-            raise RecipeError(f"{recipe.name} has stages, so a total for all of it says nothing")
-        if recipe.stages[0].mix[0].kind != "weight":
-            raise RecipeError(
-                f"a total goes with weights, but {recipe.name} gives a "
-                f"{recipe.stages[0].mix[0].kind}"
-            )
-        if total < 1:
-            raise RecipeError(f"total is {total}; give 1 or more")
-    selections: list[Selection | None] = []
-    asked: list[Fraction] = []
+    _refuse_total(recipe, total)
+    if not 0 <= epoch <= _MOST_EPOCH:
+        raise UsageError(f"epoch is {epoch}", hint=f"give 0 to {_MOST_EPOCH}")
+    base: dict[str, int] = dict(counters or {})
+    planned = Plan(recipe, root, (), (), ())
+    if isinstance(after, tuple):
+        lock, at = after
+        base, changed, gone = counters_after(lock, at, found, seed=recipe.seed)
+        after = After(plan=lock.digest, at=at)
+        planned = replace(planned, changed=changed, gone=gone)
+    tag = f"\0after {after.plan} {after.at}" if after is not None else ""
+    given = dict(base)
+    if counters is None:  # they say where this draw starts; else it is where those before it ended
+        for number in range(epoch):
+            each = f"{tag}\0draw {number}" if number else tag
+            _draw(recipe, found, given, total, tokens_of, each)
+    before = {name: count for name, count in sorted(given.items()) if count}
+    last = f"{tag}\0draw {epoch}" if epoch else tag
+    segments, asked = _draw(recipe, found, given, total, tokens_of, last)
+    chosen = [found[entry.name] for entry in recipe.mix]
+    return replace(
+        planned,
+        selections=tuple(one if isinstance(one, Selection) else None for one in chosen),
+        segments=tuple(segments),
+        asked=tuple(asked),
+        missing={
+            name: f"{one}; {_share_of(recipe, name, found)}"
+            for name, one in found.items()
+            if isinstance(one, str)
+        },
+        total=total,
+        epoch=epoch,
+        counters=before,
+        after=after,
+    )
+
+
+def _refuse_total(recipe: Recipe, total: int | None) -> None:
+    if total is None:
+        return
+    if len(recipe.stages) > 1:
+        raise RecipeError(f"{recipe.name} has stages, so a total for all of it says nothing")
+    if recipe.stages[0].mix[0].kind not in SHARES:
+        raise RecipeError(
+            f"a total goes with weights, but {recipe.name} gives a {recipe.stages[0].mix[0].kind}"
+        )
+    if total < 1:
+        raise RecipeError(f"total is {total}; give 1 or more")
+
+
+def _draw(
+    recipe: Recipe,
+    found: Mapping[str, Selection | str],
+    given: dict[str, int],
+    total: int | None,
+    tokens_of: TokensOf | None,
+    tag: str,
+) -> tuple[list[Segment], list[Fraction]]:
+    """Fix every stage of one draw; ``given`` is what each part gave, before and then after it."""
     segments: list[Segment] = []
-    given: dict[str, int] = {}
-    start = 0
+    asked: list[Fraction] = []
+    first = start = 0
     for stage in recipe.stages:
-        first = len(selections)
         chosen = [found[entry.name] for entry in stage.mix]
-        present = [one if isinstance(one, Selection) else None for one in chosen]
-        selections.extend(present)
-        numbers = [number for number, one in enumerate(present) if one is not None]
-        if not numbers:
+        places = [place for place, one in enumerate(chosen) if isinstance(one, Selection)]
+        if not places:
             reasons = "; ".join(str(one) for one in chosen)
             raise MissingInputError(
                 f"{recipe.name}: no source of stage {stage.name} is there ({reasons})"
             )
-        amounts, rows = _amounts(stage, [stage.mix[n] for n in numbers], present, total)
-        asked.extend(
-            amounts[numbers.index(n)] if n in numbers else Fraction(0) for n in range(len(present))
-        )
-        if rows:
-            names = [stage.mix[n].name for n in numbers]
+        entries = [stage.mix[place] for place in places]
+        come_to = amounts(stage, entries, [len(chosen[place]) for place in places], total=total)
+        starts = tuple(given.get(entry.name, 0) for entry in entries)
+        rows = come_to.rows
+        if rows != 0:
             order = Order(
-                names,
-                _weights(stage, [stage.mix[n] for n in numbers], amounts),
-                seed=_stage_key(recipe, stage),
+                [entry.name for entry in entries],
+                come_to.weights,
+                seed=stage_key(recipe, stage, draw=tag),
             )
+            reached = None
+            if rows is None:
+                rows, reached = _stop(recipe, stage, order, found, starts, come_to, tokens_of)
             segments.append(
                 Segment(
                     name=stage.name,
                     start=start,
                     stop=start + rows,
                     order=order,
-                    numbers=np.array([first + n for n in numbers], np.int32),
-                    starts=tuple(given.get(name, 0) for name in names),
+                    numbers=np.array([first + place for place in places], np.int32),
+                    starts=starts,
+                    reached=reached,
                 )
             )
-            for name, count in zip(names, order.counts(rows), strict=True):
-                given[name] = given.get(name, 0) + count
+            for entry, count in zip(entries, order.counts(rows), strict=True):
+                given[entry.name] = given.get(entry.name, 0) + count
             start += rows
-    missing = {
-        name: f"{one}; {_share_of(recipe, name, found)}"
-        for name, one in found.items()
-        if isinstance(one, str)
-    }
-    return Plan(recipe, root, tuple(selections), tuple(segments), tuple(asked), missing)
+        by_place = dict(zip(places, come_to.asked(rows), strict=True))
+        asked += [by_place.get(place, Fraction(0)) for place in range(len(chosen))]
+        first += len(chosen)
+    return segments, asked
 
 
-def _amounts(
+def _stop(
+    recipe: Recipe,
     stage: Stage,
-    entries: list[Entry],
-    present: list[Selection | None],
-    total: int | None,
-) -> tuple[list[Fraction], int]:
-    """Rows asked of each present entry, and rows of the whole stage."""
-    sizes = [len(one) for one in present if one is not None]
-    kind = entries[0].kind
-    if kind == "weight":
-        rows = total or stage.total or _whole(sum(sizes) * stage.epochs)
-        whole = sum((entry.amount for entry in entries), Fraction(0))
-        if not whole:
-            raise RecipeError(f"stage {stage.name}: the sources that are there all weigh 0")
-        return [entry.amount / whole * rows for entry in entries], rows
-    if kind == "count":
-        counts = [_whole(entry.amount * stage.epochs) for entry in entries]
-    else:
-        counts = [
-            _whole(size * entry.amount * stage.epochs)
-            for entry, size in zip(entries, sizes, strict=True)
-        ]
-    return [Fraction(count) for count in counts], sum(counts)
-
-
-def _whole(amount: Fraction) -> int:
-    """Round to the nearest whole number, halves up."""
-    return int(amount + Fraction(1, 2))
-
-
-def _weights(stage: Stage, entries: list[Entry], amounts: list[Fraction]) -> list[int]:
-    """The order's integer weights: the recipe's own for weights, the exact counts otherwise."""
-    exact = [e.amount for e in entries] if entries[0].kind == "weight" else amounts
-    common = lcm(*(amount.denominator for amount in exact))
-    weights = [int(amount * common) for amount in exact]
-    if sum(weights) > MOST_WEIGHT and entries[0].kind == "weight":
-        raise RecipeError(
-            f"stage {stage.name}: the weights have too many digits together",
-            hint="round them",
-        )
-    return weights
-
-
-def _stage_key(recipe: Recipe, stage: Stage) -> int:
-    """A 64-bit seed for the stage's order, from the recipe's seed and the stage's name."""
-    text = f"vision_ift stage\0{recipe.seed}\0{stage.name}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+    order: Order,
+    found: Mapping[str, Selection | str],
+    starts: tuple[int, ...],
+    come_to: Amounts,
+    tokens_of: TokensOf | None,
+) -> tuple[int, int]:
+    """Find where a budget of tokens ends a stage, and what it then holds."""
+    assert tokens_of is not None, "who plans a budget of tokens says how they are counted"
+    assert come_to.tokens is not None, "no rows are given, so tokens are"
+    return rows_for_tokens(
+        order,
+        [Permutation(name, len(found[name]), seed=recipe.seed) for name in order.names],
+        [tokens_of(name) for name in order.names],
+        come_to.tokens,
+        starts=starts,
+        what=f"stage {stage.name}",
+    )
 
 
 def _share_of(recipe: Recipe, name: str, found: Mapping[str, Selection | str]) -> str:
@@ -449,11 +432,16 @@ def _share_of(recipe: Recipe, name: str, found: Mapping[str, Selection | str]) -
         for entry in stage.mix:
             if entry.name != name:
                 continue
-            if entry.kind != "weight":
+            if entry.kind not in SHARES:
                 return f"its {entry.kind} of {entry.amount} is not delivered"
-            whole = sum(other.amount for other in stage.mix)
             left = [e for e in stage.mix if isinstance(found[e.name], Selection)]
-            rest = sum(other.amount for other in left)
-            now = ", ".join(f"{e.name} {float(e.amount / rest):.1%}" for e in left if rest)
-            return f"its share of {float(entry.amount / whole):.1%} went to the others: {now}"
+            sizes = [len(found[e.name]) for e in left]
+            weights = amounts(stage, left, sizes).weights if left else []
+            now = ", ".join(
+                f"{e.name} {weight / sum(weights):.1%}"
+                for e, weight in zip(left, weights, strict=True)
+            )
+            whole = sum(other.amount for other in stage.mix)
+            share = f" of {float(entry.amount / whole):.1%}" if entry.kind == "weight" else ""
+            return f"its share{share} went to the others: {now}"
     raise AssertionError(name)

@@ -18,6 +18,7 @@ from vision_ift._errors import (
     RefusedError,
     ServiceError,
     UsageError,
+    unopened,
 )
 from vision_ift._origin import Secret, followed, shown
 
@@ -79,7 +80,7 @@ class LocalFile:
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise MissingInputError(f"archive {path} cannot be opened: {error.strerror}") from None
+            raise unopened(f"archive {path}", error) from None
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise MissingInputError(f"archive {path} is not a regular file")

@@ -11,9 +11,10 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol, TypeVar
 
-from vision_ift._errors import UsageError
+from vision_ift._errors import UsageError, WorkerError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,6 +50,8 @@ def local(jobs: int) -> Run:
 
     Raises:
         UsageError: ``jobs`` is below 1.
+        WorkerError: While the answers are read: a process was killed, as the system does that has
+            no memory left.
     """
     if jobs < 1:
         raise UsageError(f"jobs is {jobs}; give 1 or more")
@@ -66,6 +69,11 @@ def local(jobs: int) -> Run:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise WorkerError(
+                f"one of {jobs} processes was killed from outside, perhaps for want of memory",
+                hint="run the same command again with fewer --jobs; what is finished is kept",
+            ) from None
         finally:  # also when the caller stops early or a thing fails: no process is left behind
             pool.shutdown(wait=True, cancel_futures=True)
 

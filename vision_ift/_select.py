@@ -1,20 +1,24 @@
-"""Which rows of a table a recipe's entry takes: ``where``, caps, excludes, answered rows only.
+"""Which rows of a table a recipe's entry takes, in this sequence.
 
-``where`` is SQL over one row, run by DuckDB with external access off. Before it runs, DuckDB's own
-parser says what it is made of: comparisons, arithmetic and functions of this row whose answer never
-changes; no subquery, window, aggregate, file, clock or chance.
+1. Rows without an answer are never taken.
+2. ``where`` keeps the rows for which it is true (``_condition.py``).
+3. ``exclude`` leaves out the rows whose ids are listed.
+4. ``subset`` keeps a share of those, by a keyed hash of their ids.
+5. ``cap_per_task`` keeps so many rows of each task, those with the lowest hashes.
+
+The hash is one for the last two, keyed by the recipe's seed and the entry's name. So 1 % lies
+inside 10 % inside everything, under a cap too; and as it is of the id, not of a place, no choice
+moves when the source grows or is laid out anew.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -23,37 +27,20 @@ import xxhash
 from numpy.typing import NDArray
 
 from vision_ift import _registry
-from vision_ift._errors import MissingInputError, RecipeError, UnknownNameError
+from vision_ift._condition import Condition
+from vision_ift._errors import MissingInputError, RecipeError
+from vision_ift._keyed import keyed_hashes
 from vision_ift._recipe import Entry
 from vision_ift._table import Table
 
-#: Column of ``where`` to the Parquet column that brings it, and what it holds.
-COLUMNS = {
-    "id": "id",
-    "split": "split",
-    "source": "source",
-    "task": "task",
-    "language": "language",
-    "license": "license",
-    "meta": "meta",
+#: Columns that a table has not: the Parquet column of which each is made.
+_MADE_OF = {
     "rounds": "messages.list.element.role",
     "images": "image_paths.list.element",
     "chars": "messages.list.element.content.list.element.text",
 }
-
-_CLASSES = {
-    "BETWEEN",
-    "CASE",
-    "CAST",
-    "COLLATE",
-    "COLUMN_REF",
-    "COMPARISON",
-    "CONJUNCTION",
-    "CONSTANT",
-    "FUNCTION",
-    "OPERATOR",
-    "TYPE",
-}
+#: Rows that are tested at once: enough to make a query's start cheap, few enough to bound memory.
+_STEP_ROWS = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,92 +135,147 @@ def _listed(file: str) -> set[str]:
 
 
 def select(table: Table, entry: Entry, *, seed: int, excluded: Excluded | None = None) -> Selection:
-    """Find the rows that an entry takes.
-
-    Excluded rows are taken out before ``cap_per_task`` counts.
+    """Find the rows that an entry takes: where, exclude, subset, cap_per_task.
 
     Raises:
-        RecipeError: ``where`` is not a condition on one row.
+        RecipeError: ``where`` is not a condition on one row, or fails on one.
     """
     prompts = sorted(_registry.find(entry.source).prompt_splits & set(table.report.splits))
-    if entry.where is None and entry.cap_per_task is None and not prompts and not excluded:
+    hashed = entry.subset is not None or entry.cap_per_task is not None
+    if entry.where is None and not hashed and not prompts and not excluded:
         return Selection(table, None)
-    condition = _Condition(entry) if entry.where is not None else None
-    wanted = {"split"}  # always one column, for the number of rows of a constant condition
-    if condition is not None:
-        wanted |= condition.columns
-    if entry.cap_per_task is not None:
-        wanted |= {"id", "task"}
-    if excluded:
-        wanted |= {"id"}
-    rows = _scalars(table, sorted(wanted))
-    keep = np.ones(len(table), bool)
-    if condition is not None:
-        keep &= condition.test(rows)
-    if excluded:
-        keep &= ~excluded.among(rows["id"])
-    if prompts:
-        answered = pc.invert(pc.is_in(rows["split"], pa.array(prompts)))
-        keep &= answered.to_numpy()
-    kept = np.flatnonzero(keep).astype(np.int64)
-    if entry.cap_per_task is not None:
-        kept = _capped(rows, kept, entry.cap_per_task, key=_key(seed, entry.name))
-    return Selection(table, None if len(kept) == len(table) else kept)
+    try:
+        condition = Condition(entry.where) if entry.where is not None else None
+        wanted = {"split"}  # always one column, for the number of rows of a constant condition
+        wanted |= condition.columns if condition is not None else set()
+        wanted |= {"id"} if hashed or excluded else set()
+        wanted |= {"task"} if entry.cap_per_task is not None else set()
+        kept = _Kept(entry, key=_key(seed, entry.name))
+        first = 0
+        for rows in _scalars(table, sorted(wanted)):
+            keep = condition.test(rows) if condition is not None else np.ones(len(rows), bool)
+            if excluded:
+                keep &= ~excluded.among(rows["id"])
+            if prompts:
+                answered = pc.invert(pc.is_in(rows["split"], pa.array(prompts)))
+                keep &= answered.to_numpy()
+            kept.add(first, rows, np.flatnonzero(keep).astype(np.int64))
+            first += len(rows)
+    except RecipeError as error:
+        raise RecipeError(f"{entry.name}: {error.message}", hint=error.hint) from None
+    numbers = kept.numbers()
+    return Selection(table, None if len(numbers) == len(table) else numbers)
 
 
 def _key(seed: int, name: str) -> int:
     return xxhash.xxh3_64_intdigest(f"cap {seed} {name}".encode())
 
 
-def _capped(rows: pa.Table, kept: NDArray[np.int64], cap: int, *, key: int) -> NDArray[np.int64]:
-    """Keep ``cap`` rows of each task: those with the lowest keyed hash of their ids.
+class _Kept:
+    """The rows that pass, a batch at a time, by ``subset`` and ``cap_per_task``."""
 
-    A hash of the id, not a place in the file, so that the choice is stable when the source grows.
-    """
-    ids = rows["id"].take(pa.array(kept))
-    tasks = rows["task"].take(pa.array(kept)).combine_chunks().dictionary_encode("encode")
-    codes = tasks.indices.to_numpy()
-    hashes = np.fromiter(
-        (xxhash.xxh3_64_intdigest(name.encode(), key) for name in ids.to_pylist()),
-        np.uint64,
-        len(kept),
-    )
-    order = np.lexsort((hashes, codes))
-    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    counts = np.diff(starts, append=len(order))
-    rank = np.arange(len(order)) - np.repeat(starts, counts)
-    return np.sort(kept[order[rank < cap]])
+    def __init__(self, entry: Entry, *, key: int) -> None:
+        self._below = _threshold(entry.subset)
+        self._cap = entry.cap_per_task
+        self._key = key
+        self._tasks: dict[str | None, int] = {}
+        #: By task, the largest hash that may still be among its lowest.
+        self._limits = np.empty(0, np.uint64)
+        self._pieces: list[tuple[NDArray[Any], ...]] = []
+        self._waiting = 0
+
+    def add(self, first: int, rows: pa.Table, kept: NDArray[np.int64]) -> None:
+        """Take rows ``kept`` of a batch that starts at row ``first`` of the table."""
+        if self._below is None and self._cap is None:
+            self._pieces.append((first + kept,))
+            return
+        ids = rows["id"].combine_chunks()
+        hashes = keyed_hashes(ids if len(kept) == len(ids) else ids.take(pa.array(kept)), self._key)
+        if self._below is not None:
+            inside = hashes <= np.uint64(self._below)
+            kept, hashes = kept[inside], hashes[inside]
+        if self._cap is None:
+            self._pieces.append((first + kept,))
+        else:
+            codes = self._codes(rows["task"].combine_chunks().take(pa.array(kept)))
+            low = hashes <= self._limits[codes]
+            self._pieces.append((first + kept[low], codes[low], hashes[low]))
+            self._waiting += int(low.sum())
+            if self._waiting > 4 * _STEP_ROWS:
+                self._prune()
+
+    def _codes(self, tasks: pa.Array) -> NDArray[np.int64]:
+        """Number the tasks, the same in every batch."""
+        encoded = tasks.dictionary_encode("encode")
+        known = [
+            self._tasks.setdefault(t, len(self._tasks)) for t in encoded.dictionary.to_pylist()
+        ]
+        new = np.full(len(self._tasks) - len(self._limits), np.iinfo(np.uint64).max, np.uint64)
+        self._limits = np.concatenate([self._limits, new])
+        codes: NDArray[np.int64] = np.asarray(known, np.int64)[encoded.indices.to_numpy()]
+        return codes
+
+    def _prune(self) -> None:
+        """Keep each task's lowest rows so far, and remember how low a later one has to be."""
+        assert self._cap is not None
+        kept, codes, hashes = (np.concatenate(one) for one in zip(*self._pieces, strict=True))
+        # By hash, then by task: what np.lexsort does, but the second sort counts small numbers.
+        order = np.argsort(hashes, kind="stable")
+        small = codes[order].astype(np.min_scalar_type(len(self._tasks)))
+        order = order[np.argsort(small, kind="stable")]
+        starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+        counts = np.diff(starts, append=len(order))
+        rank = np.arange(len(order)) - np.repeat(starts, counts)
+        last = order[rank == self._cap - 1]
+        self._limits[codes[last]] = hashes[last]
+        lowest = order[rank < self._cap]
+        self._pieces = [(kept[lowest], codes[lowest], hashes[lowest])]
+        self._waiting = 0
+
+    def numbers(self) -> NDArray[np.int64]:
+        """Give the row numbers, ascending."""
+        if not self._pieces:
+            return np.empty(0, np.int64)
+        if self._cap is not None:
+            self._prune()
+        return np.sort(np.concatenate([piece[0] for piece in self._pieces]))
 
 
-def _scalars(table: Table, names: list[str]) -> pa.Table:
-    """Read the columns that ``where`` may use; lists are reduced to their counts at once."""
-    batches = []
-    for batch in table.batches([COLUMNS[name] for name in names]):
-        arrays = []
-        for name in names:
-            if name == "rounds":
-                messages = batch.column("messages")
-                users = pc.equal(messages.flatten().field("role"), "user")
-                arrays.append(_sums(messages.offsets, users.cast(pa.int64())))
-            elif name == "images":
-                arrays.append(pc.list_value_length(batch.column("image_paths")).cast(pa.int64()))
-            elif name == "chars":
-                messages = batch.column("messages")
-                parts = messages.flatten().field("content")
-                lengths = pc.utf8_length(parts.flatten().field("text")).cast(pa.int64())
-                turns = _sums(parts.offsets, pc.fill_null(lengths, 0))
-                arrays.append(_sums(messages.offsets, turns))
-            else:
-                arrays.append(batch.column(name))
-        batches.append(pa.RecordBatch.from_arrays(arrays, names))
-    if not batches:
-        return pa.table(
-            {
-                name: pa.array([], pa.int64() if COLUMNS[name] != name else pa.string())
-                for name in names
-            }
-        )
-    return pa.Table.from_batches(batches)
+def _threshold(share: Fraction | None) -> int | None:
+    """The largest hash that is inside a share; ``None`` where all are."""
+    if share is None or share >= 1:
+        return None
+    return int(share * 2**64) - 1
+
+
+def _scalars(table: Table, names: list[str]) -> Iterator[pa.Table]:
+    """Read columns that ``where`` may use, so many rows at a time; lists are reduced to counts."""
+    waiting: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in table.batches([_MADE_OF.get(name, name) for name in names]):
+        waiting.append(pa.RecordBatch.from_arrays([_scalar(batch, name) for name in names], names))
+        rows += batch.num_rows
+        if rows >= _STEP_ROWS:
+            yield pa.Table.from_batches(waiting)
+            waiting, rows = [], 0
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
+def _scalar(batch: pa.RecordBatch, name: str) -> pa.Array:
+    if name == "rounds":
+        messages = batch.column("messages")
+        users = pc.equal(messages.flatten().field("role"), "user")
+        return _sums(messages.offsets, users.cast(pa.int64()))
+    if name == "images":
+        return pc.list_value_length(batch.column("image_paths")).cast(pa.int64())
+    if name == "chars":
+        messages = batch.column("messages")
+        parts = messages.flatten().field("content")
+        lengths = pc.utf8_length(parts.flatten().field("text")).cast(pa.int64())
+        turns = _sums(parts.offsets, pc.fill_null(lengths, 0))
+        return _sums(messages.offsets, turns)
+    return batch.column(name)
 
 
 def _sums(offsets: pa.Array, values: pa.Array) -> pa.Array:
@@ -241,91 +283,3 @@ def _sums(offsets: pa.Array, values: pa.Array) -> pa.Array:
     ends = np.concatenate([[0], np.cumsum(values.to_numpy(zero_copy_only=False))])
     at = offsets.to_numpy() - offsets[0].as_py()
     return pa.array(ends[at[1:]] - ends[at[:-1]], pa.int64())
-
-
-class _Condition:
-    """A checked ``where``."""
-
-    def __init__(self, entry: Entry) -> None:
-        assert entry.where is not None
-        self._entry = entry
-        # Put together as text because it is parsed, and refused below, before it ever runs.
-        self._sql = f"SELECT (\n{entry.where}\n) AS keep FROM conversations"  # noqa: S608 - see above
-        self._connection = duckdb.connect(config={"threads": 1})
-        self._connection.execute("SET enable_external_access=false")
-        self._connection.execute("SET lock_configuration=true")
-        self.columns = self._parsed()
-
-    def _error(self, what: str, hint: str = "") -> RecipeError:
-        return RecipeError(f"{self._entry.name}: where {self._entry.where!r} {what}", hint=hint)
-
-    def _parsed(self) -> set[str]:
-        """Check what the condition is made of and list the columns that it reads."""
-        answer = self._connection.execute("SELECT json_serialize_sql(?)", [self._sql]).fetchall()
-        tree = json.loads(answer[0][0])
-        if tree["error"]:
-            raise self._error(f"is not SQL: {tree.get('error_message', '')}")
-        statements = tree["statements"]
-        node = statements[0]["node"]
-        plain = len(statements) == 1 and node["type"] == "SELECT_NODE"
-        if not plain or len(node["select_list"]) != 1 or node["from_table"]["type"] != "BASE_TABLE":
-            raise self._error("is not one condition")
-        columns: set[str] = set()
-        for part in _walk(node["select_list"][0]):
-            kind = part["class"]
-            if kind not in _CLASSES:
-                raise self._error(
-                    f"has a {kind.lower()}",
-                    hint="it may only test the columns of one row",
-                )
-            if kind == "COLUMN_REF":
-                (*_, name) = part["column_names"]
-                if name not in COLUMNS or len(part["column_names"]) > 1:
-                    error = UnknownNameError("column", ".".join(part["column_names"]), COLUMNS)
-                    raise self._error(f"reads {error.message}", hint=error.hint)
-                columns.add(name)
-            if kind == "FUNCTION" and part["function_name"].lower() not in _steady_functions():
-                raise self._error(
-                    f"calls {part['function_name']}",
-                    hint="only functions of one row whose answer never changes are taken",
-                )
-        return columns
-
-    def test(self, rows: pa.Table) -> NDArray[np.bool_]:
-        """Say for each row whether the condition is true (unknown counts as false)."""
-        self._connection.register("conversations", rows)
-        try:
-            result = self._connection.sql(self._sql).to_arrow_table()
-        except duckdb.Error as error:
-            raise self._error(f"fails: {str(error).splitlines()[0]}") from None
-        keep = result.column("keep")
-        if keep.type != pa.bool_():
-            raise self._error(
-                f"gives {keep.type}, not true or false", hint="compare it with something"
-            )
-        found: NDArray[np.bool_] = pc.fill_null(keep, False).to_numpy()
-        return found
-
-
-@cache
-def _steady_functions() -> frozenset[str]:
-    """DuckDB's functions of one row whose answer depends on their arguments alone."""
-    rows = duckdb.connect().execute(
-        "SELECT function_name, bool_and(function_type = 'scalar' AND stability = 'CONSISTENT') "
-        "FROM duckdb_functions() WHERE function_type IN ('scalar', 'aggregate', 'table') "
-        "GROUP BY ALL"
-    )
-    steady = {name for name, good in rows.fetchall() if good}
-    return frozenset(steady - {"getenv", "getvariable", "current_setting", "error"})
-
-
-def _walk(tree: Any) -> Any:
-    """Yield every expression of a serialised statement."""
-    if isinstance(tree, dict):
-        if "class" in tree:
-            yield tree
-        for value in tree.values():
-            yield from _walk(value)
-    elif isinstance(tree, list):
-        for value in tree:
-            yield from _walk(value)

@@ -4,285 +4,52 @@ The members of a conversation stand together, in this order:
 
 * its pictures, bytes as they are: ``KEY.jpg``, or ``KEY.00.jpg``, ``KEY.01.png`` … where there are
   several; the ending says what the bytes are (``jpg png webp gif``);
-* ``KEY.json``: one object with always the same keys, sorted (see :class:`Document`);
+* ``KEY.json``: one object with always the same keys, sorted (see
+  :class:`~vision_ift._document.Document`);
 * ``KEY.txt``: the words alone, a turn after the other (can be left out).
 
 ``KEY`` is the zero-padded position in the plan, a dash and the name of the part: unique over an
 export, without a dot, and in lexical order as stored. The tar is USTAR with no time, owner or
 group in it, so equal rows give equal bytes on every machine.
 
-References: POSIX.1-1988 (ustar); WebDataset, https://github.com/webdataset/webdataset.
+Reference: WebDataset, https://github.com/webdataset/webdataset.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
-import re
-from collections.abc import Iterator
+from array import array
+from collections import Counter
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
-import msgspec
+import numpy as np
 import pyarrow as pa
-import xxhash
 
+from vision_ift._archive import SCHEME
 from vision_ift._disk import explained, sync_folder
+from vision_ift._document import member_names
+from vision_ift._encode import encoded, names_as_json
 from vision_ift._errors import (
     DiskError,
     IntegrityError,
     MissingInputError,
-    OutputError,
     RecordError,
+    VisionIFTError,
 )
-from vision_ift._images import Images, image_format
+from vision_ift._groups import keys, shard_rows
+from vision_ift._images import Images, image_format, open_file
 from vision_ift._manifest import FIRST, INDEX_SCHEMA, Layout, Shard, Share
 from vision_ift._plan import Plan
+from vision_ift._ustar import BLOCK, NotAPictureError, SizeChangedError, Tar
 
-#: The size of a tar block; headers take one, contents whole ones.
-BLOCK = 512
-
-#: The largest member that a USTAR header can state, in bytes.
-MAX_MEMBER_BYTES = 8**11 - 1
-
-#: Bytes gathered before they are written; on ext4, 64 KiB and 4 MiB were slower.
-_GATHER = 1 << 18
-
-#: Pieces of one writev call; the system takes at most 1,024.
-_MOST_PIECES = 1000
-
-#: Rows read from the tables at once.
-_CHUNK_ROWS = 8192
+__all__ = ["keys", "write_shard"]
 
 
-class _Part(msgspec.Struct, gc=False):
-    text: str | None
-    type: str
-
-
-class _Turn(msgspec.Struct, gc=False):
-    content: list[_Part]
-    role: str
-
-
-class Document(msgspec.Struct, gc=False):
-    """The JSON member of a conversation; the fields stand in sorted order, as they are written.
-
-    ``images`` holds the endings of the image members in the order in which the image parts show
-    them; ``meta`` is JSON text; the others are the row's columns.
-    """
-
-    id: str
-    image_paths: list[str]
-    images: list[str]
-    language: str | None
-    license: str | None
-    messages: list[_Turn]
-    meta: str
-    source: str
-    split: str
-    task: str | None
-
-    @property
-    def words(self) -> str:
-        """The words of the conversation, a line for each part."""
-        return "\n".join(
-            part.text for turn in self.messages for part in turn.content if part.text is not None
-        )
-
-
-_ENCODER = msgspec.json.Encoder()
-
-
-def documents(rows: pa.Table) -> Iterator[tuple[Document, list[str]]]:
-    """Give every row as a :class:`Document`, its ``images`` still empty, and its references."""
-    columns = {
-        name: rows.column(name).combine_chunks()
-        for name in rows.column_names  # one chunk each, or offsets would start anew within them
-    }
-    pictures, picture_at = _flat(columns["images"])
-    references = _values(pictures.field("path"))
-    paths, path_at = _flat(columns["image_paths"])
-    all_paths = _values(paths)
-    turns, turn_at = _flat(columns["messages"])
-    parts, part_at = _flat(turns.field("content"))
-    all_parts = list(map(_Part, _values(parts.field("text")), _values(parts.field("type"))))
-    contents = [all_parts[a:b] for a, b in itertools.pairwise(part_at)]
-    all_turns = list(map(_Turn, contents, _values(turns.field("role"))))
-    scalars = zip(
-        *(
-            _values(columns[name])
-            for name in ("id", "language", "license", "meta", "source", "split", "task")
-        ),
-        strict=True,
-    )
-    for n, (name, language, license_, meta, source, split, task) in enumerate(scalars):
-        yield (
-            Document(
-                name,
-                all_paths[path_at[n] : path_at[n + 1]],
-                [],
-                language,
-                license_,
-                all_turns[turn_at[n] : turn_at[n + 1]],
-                meta,
-                source,
-                split,
-                task,
-            ),
-            references[picture_at[n] : picture_at[n + 1]],
-        )
-
-
-def _flat(array: Any) -> tuple[Any, list[int]]:
-    """A list array's values in one row, and where each list starts in them."""
-    offsets = array.offsets.to_numpy()
-    return array.flatten(), (offsets - offsets[0]).tolist()
-
-
-def _values(array: Any) -> list[Any]:
-    values: list[Any] = array.to_numpy(zero_copy_only=False).tolist()
-    return values
-
-
-def member_names(formats: list[str]) -> list[str]:
-    """Name the image members of one conversation.
-
-    >>> member_names(["jpg"]), member_names(["jpg", "png"])
-    (['jpg'], ['00.jpg', '01.png'])
-    """
-    if len(formats) == 1:
-        return formats
-    width = max(2, len(str(len(formats) - 1)))
-    return [f"{place:0{width}d}.{name}" for place, name in enumerate(formats)]
-
-
-def keys(plan: Plan) -> tuple[int, list[str]]:
-    """Give the width of a position in keys, and what each source number's keys end with."""
-    endings = [re.sub(r"[^A-Za-z0-9_-]", "_", name)[:60] for name in plan.names]
-    return max(9, len(str(len(plan)))), endings
-
-
-def row_bytes(document: Document, sizes: list[int], *, text: bool) -> int:
-    """Say what a row takes in a tar, in bytes, before its pictures are read."""
-    document.images = member_names(["jpg"] * len(sizes))
-    contents = [*sizes, len(_ENCODER.encode(document))]
-    if text:
-        contents.append(len(document.words.encode()))
-    return sum(BLOCK + size + -size % BLOCK for size in contents)
-
-
-_MODE_UID_GID = b"0000644\0" + b"0000000\0" * 2
-_MTIME = b"00000000000\0"
-_REST = b"".join(
-    (
-        b"0",  # a regular file
-        bytes(100),  # no link
-        b"ustar\x0000",
-        bytes(64),  # no user, no group
-        b"0000000\0" * 2,  # no device
-        bytes(155 + 12),  # no prefix
-    )
-)
-#: The checksum of a header without name and size; its own field counts as blanks.
-_SUM = sum(_MODE_UID_GID) + sum(_MTIME) + 8 * 0x20 + sum(_REST)
-
-
-def header(name: bytes, size: int) -> bytes:
-    """Make the USTAR header of a regular file: mode 0644, all else zero.
-
-    Raises:
-        OutputError: The member is larger than 8 GiB.
-
-    >>> import tarfile
-    >>> tarfile.TarInfo.frombuf(header(b"a.jpg", 7), "utf-8", "strict").size
-    7
-    """
-    assert 0 < len(name) <= 100, name
-    if size > MAX_MEMBER_BYTES:
-        raise OutputError(f"member {name.decode()} of {size:,} bytes: a tar holds 8 GiB at most")
-    stated = b"%011o\0" % size
-    checksum = b"%06o\0 " % (_SUM + sum(name) + sum(stated))
-    return b"".join((name.ljust(100, b"\0"), _MODE_UID_GID, stated, _MTIME, checksum, _REST))
-
-
-_PADDING = [bytes(-size % BLOCK) for size in range(BLOCK)]
-
-
-class Tar:
-    """Writes one tar and its digest; nothing is copied on the way.
-
-    Args:
-        path: The file to write; an older one is replaced.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._digest = xxhash.xxh3_128()
-        self._pieces: list[bytes | memoryview] = []
-        self._gathered = 0
-        #: Bytes so far: where the next header will lie.
-        self.offset = 0
-        with explained(path):
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-
-    def __enter__(self) -> Tar:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-
-    def add(self, name: str, data: bytes) -> int:
-        """Add a member and give the offset of its contents."""
-        size = len(data)
-        head = header(name.encode("ascii"), size)
-        padding = _PADDING[size % BLOCK]
-        start = self.offset + BLOCK
-        update = self._digest.update  # now, while the bytes are in the processor's cache
-        update(head)
-        update(data)
-        update(padding)
-        self._pieces += (head, data, padding)
-        taken = BLOCK + size + len(padding)
-        self.offset += taken
-        self._gathered += taken
-        if self._gathered >= _GATHER or len(self._pieces) >= _MOST_PIECES:
-            self._write()
-        return start
-
-    def _write(self) -> None:
-        pieces = self._pieces
-        with explained(self._path):
-            while pieces:
-                written = os.writev(self._file, pieces)
-                done = 0
-                while done < len(pieces) and written >= len(pieces[done]):
-                    written -= len(pieces[done])
-                    done += 1
-                del pieces[:done]
-                if pieces and written:  # a short write: the rest goes with the next call
-                    pieces[0] = memoryview(pieces[0])[written:]
-        self._gathered = 0
-
-    def finish(self) -> str:
-        """End the archive, make it durable, and give its digest, 32 hex digits."""
-        end = bytes(2 * BLOCK)
-        self._digest.update(end)
-        self._pieces.append(end)
-        self.offset += len(end)
-        self._write()
-        with explained(self._path):
-            os.fsync(self._file)
-            descriptor, self._file = self._file, -1
-            os.close(descriptor)
-        return self._digest.hexdigest()
+#: What is counted of a row: source number, licence, language, image members.
+_Kind = tuple[int, str | None, str | None, tuple[str, ...]]
 
 
 def write_shard(
@@ -297,8 +64,9 @@ def write_shard(
     """Write one shard under its final name, whole or not at all.
 
     Args:
-        plan, layout, number: What the shard is a function of.
-        folder: Where it goes.
+        plan, layout, number: What the shard is a function of; with a uniform layout also of the
+            groups' file that the layout names by its digest, which lies in ``folder``.
+        folder: The export.
         expected: The digest that an earlier writing gave, if there was one.
         strict: Stop at the first row that cannot be written, instead of dropping it.
 
@@ -308,16 +76,19 @@ def write_shard(
 
     Raises:
         RecordError: With ``strict``, a picture is missing or of another format.
-        IntegrityError: The digest is not ``expected``: pictures have changed since.
+        IntegrityError: The digest is not ``expected``, or a picture changed while it was read, or
+            is not what the layout's groups say: pictures have changed.
         DiskError: The disk is full, read-only or failing.
     """
     path = folder / layout.name(number)
-    temporary = folder / f".{path.name}.{os.getpid()}.tmp"
-    shard = Shard(number=number, name=path.name)
-    lines: list[tuple[Any, ...]] = []
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shard = Shard(number=number, name=layout.name(number))
+    if layout.uniform:
+        with explained(path.parent):
+            path.parent.mkdir(exist_ok=True)
     try:
         with Tar(temporary) as tar:
-            lines.extend(_add_rows(plan, layout, shard, tar, strict=strict))
+            lines = _add_rows(plan, layout, shard, folder, tar, strict=strict)
             digest = tar.finish()
             shard.bytes = tar.offset
         if not shard.rows:
@@ -335,103 +106,217 @@ def write_shard(
                 temporary.replace(path)
             else:
                 path.unlink(missing_ok=True)
-            sync_folder(folder)
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-    columns = zip(*lines, strict=True) if lines else [()] * len(INDEX_SCHEMA)
-    arrays = [pa.array(c, f.type) for c, f in zip(columns, INDEX_SCHEMA, strict=True)]
-    return shard, pa.RecordBatch.from_arrays(arrays, schema=INDEX_SCHEMA)
+    return shard, lines.batch(number)
+
+
+class _Lines:
+    """A shard's part of the index as it grows: plain numbers, nothing for the collector to walk."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        #: Position, source, row, offset, size; then of the JSON and the text: offset, size.
+        self.numbers = array("q")
+        self.image_counts = array("q")
+        self.image_names: list[str] = []
+        self.images = array("q")  # offset, size
+
+    def add(self, key: str, numbers: tuple[int, ...], pictures: _Pictures) -> None:
+        """Add a conversation."""
+        self.keys.append(key)
+        self.numbers.extend(numbers)
+        self.image_counts.append(len(pictures.names))
+        self.image_names.extend(pictures.names)
+        self.images.extend(pictures.places)
+
+    def batch(self, shard: int) -> pa.RecordBatch:
+        """Give all as ``INDEX_SCHEMA`` has them."""
+        numbers = np.array(self.numbers, np.int64).reshape(-1, 9).T
+        images = np.array(self.images, np.int64).reshape(-1, 2).T
+        at = np.concatenate([[0], np.cumsum(np.array(self.image_counts, np.int64))])
+
+        def lists(values: Any, kind: pa.DataType) -> pa.Array:
+            flat = pa.array(values, kind.value_type)
+            return pa.ListArray.from_arrays(pa.array(at, pa.int32()), flat, type=kind)
+
+        position, source, row, offset, size, json_offset, json_size, text_offset, text_size = (
+            numbers
+        )
+        columns = {
+            "key": self.keys,
+            "position": position,
+            "source": source,
+            "row": row,
+            "shard": np.full(len(self.keys), shard),
+            "offset": offset,
+            "size": size,
+            "json_offset": json_offset,
+            "json_size": json_size,
+            "text_offset": text_offset,
+            "text_size": text_size,
+        }
+        pictures = {
+            "image_names": self.image_names,
+            "image_offsets": images[0],
+            "image_sizes": images[1],
+        }
+        arrays = [
+            lists(pictures[field.name], field.type)
+            if field.name in pictures
+            else pa.array(columns[field.name], field.type)
+            for field in INDEX_SCHEMA
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=INDEX_SCHEMA)
 
 
 def _add_rows(
-    plan: Plan, layout: Layout, shard: Shard, tar: Tar, *, strict: bool
-) -> Iterator[tuple[Any, ...]]:
-    """Add a shard's rows to its tar; yield a line of the index for each."""
+    plan: Plan, layout: Layout, shard: Shard, folder: Path, tar: Tar, *, strict: bool
+) -> _Lines:
+    """Add a shard's rows to its tar; give their part of the index."""
     images = Images(plan.root)
     width, endings = keys(plan)
-    first, last = layout.span(shard.number)
-    for start in range(first, last, _CHUNK_ROWS):
-        stop = min(start + _CHUNK_ROWS, last)
-        sources, rows = plan.slice(start, stop)
-        numbers = zip(sources.tolist(), rows.tolist(), strict=True)
-        found = zip(documents(plan.rows(start, stop)), numbers, strict=True)
-        for position, ((document, references), (source, row)) in enumerate(found, start):
-            try:
-                pictures, formats = _read(images, references)
-            except RecordError as error:
-                if strict:
-                    error.hint = "without strict the row is dropped and counted"
-                    raise
-                _drop(shard, error, document)
-                continue
-            document.images = member_names(formats)
-            key = f"{position:0{width}d}-{endings[source]}"
-            offset = tar.offset
-            image_offsets = [
-                tar.add(f"{key}.{name}", data)
-                for name, data in zip(document.images, pictures, strict=True)
-            ]
-            encoded = _ENCODER.encode(document)
-            json_offset = tar.add(f"{key}.json", encoded)
-            words = document.words.encode() if layout.text else b""
-            text_offset = tar.add(f"{key}.txt", words) if layout.text else 0
-            _count(shard, source, document)
-            yield (
-                key,
-                position,
-                source,
-                row,
-                shard.number,
-                offset,
-                tar.offset - offset,
-                document.images,
-                image_offsets,
-                [len(data) for data in pictures],
-                json_offset,
-                len(encoded),
-                text_offset,
-                len(words),
-            )
+    lines = _Lines()
+    delivered: Counter[_Kind] = Counter()
+    text = layout.text
+    wanted = layout.formats(shard.number)
+    known = (wanted, names_as_json(wanted)) if wanted is not None else None
+    for positions, sources, rows in shard_rows(plan, layout, shard.number, folder):
+        places = zip(positions.tolist(), sources.tolist(), rows.tolist(), strict=True)
+        for some in encoded(plan.take(sources, rows)):
+            here = list(itertools.islice(places, len(some)))
+            named = [f"{position:0{width}d}-{endings[source]}" for position, source, _ in here]
+            # Most pictures are JPEG, so the members that name them are made before they are read.
+            likely = [known or _jpegs(count) for count in some.image_counts]
+            members = some.members(named, [as_json for _, as_json in likely], text=text)
+            for number, (place, key) in enumerate(zip(here, named, strict=True)):
+                tar.mark()
+                offset = tar.offset
+                try:
+                    pictures = _add_pictures(tar, images, key, some.references(number), wanted)
+                except RecordError as error:
+                    tar.back()
+                    if strict:
+                        error.hint = "without strict the row is dropped and counted"
+                        raise
+                    _drop(shard, error, some.ids[number])
+                    continue
+                if pictures.names == likely[number][0]:
+                    at = tar.offset + BLOCK
+                    tar.add_whole(members.blocks[number])
+                    size = members.json_sizes[number]
+                    text_at = at + size + -size % BLOCK + BLOCK if text else 0
+                    texts = at, size, text_at, members.text_sizes[number]
+                else:
+                    document = some.member(number, names_as_json(pictures.names))
+                    texts = (
+                        *tar.add(f"{key}.json", *document),
+                        *(tar.add(f"{key}.txt", some.words[number]) if text else (0, 0)),
+                    )
+                lines.add(key, (*place, offset, tar.offset - offset, *texts), pictures)
+                kind = some.licenses[number], some.languages[number], tuple(pictures.names)
+                delivered[place[1], *kind] += 1
+    _count(shard, delivered)
+    return lines
 
 
-def _read(images: Images, references: list[str]) -> tuple[list[bytes], list[str]]:
-    """Read a row's pictures, each in one piece, and tell their formats."""
-    pictures, formats = [], []
-    for reference in references:
+@functools.lru_cache(maxsize=64)
+def _jpegs(count: int) -> tuple[list[str], bytes]:
+    """Give the image members of a row with so many pictures if they are JPEG, also as JSON."""
+    names = member_names(["jpg"] * count)
+    return names, names_as_json(names)
+
+
+@functools.lru_cache(maxsize=64)
+def _stems(count: int) -> list[str]:
+    return member_names([""] * count)
+
+
+class _Pictures(NamedTuple):
+    """A row's image members."""
+
+    names: list[str]
+    places: list[int]  # offset and size of each, one after the other
+
+
+def _add_pictures(
+    tar: Tar, images: Images, key: str, references: list[str], wanted: list[str] | None
+) -> _Pictures:
+    """Add a row's pictures, which must be of the formats ``wanted`` where the layout says them.
+
+    Raises:
+        RecordError: One is missing or no picture; what was added before it is still in the tar.
+        IntegrityError: One changed while it was read, or since the layout was settled.
+    """
+    names: list[str] = []
+    places: list[int] = []
+    stems = _stems(len(references))
+    for reference, stem in zip(references, stems, strict=True):
         try:
-            data = images.read(reference)
-        except MissingInputError as error:
-            raise RecordError(error.message, reason="missing_image", record=reference) from None
-        except RecordError as error:
-            raise RecordError(error.detail, reason=error.reason, record=reference) from None
+            if reference.startswith(SCHEME):
+                data = images.read(reference)
+                size, kind = len(data), image_format(data)
+                if kind is None:
+                    raise NotAPictureError
+                start, _ = tar.add(f"{key}.{stem}{kind}", data)
+            else:
+                file, size = open_file(f"{images.root}/{reference}")
+                try:
+                    kind, start = tar.add_picture(f"{key}.{stem}", file, size)
+                finally:
+                    os.close(file)
+        except (MissingInputError, RecordError, NotAPictureError, SizeChangedError) as error:
+            if wanted is not None or isinstance(error, SizeChangedError):
+                raise _changed(reference, images.root) from None
+            raise why_not(error, reference) from None
+        except VisionIFTError:
+            raise
         except OSError as error:
             raise DiskError(f"reading {reference} failed: {error.strerror}") from error
-        name = image_format(data)
-        if name is None:
-            raise RecordError(
-                "the picture is not JPEG, PNG, WebP or GIF", reason="bad_image", record=reference
-            )
-        pictures.append(data)
-        formats.append(name)
-    return pictures, formats
+        names.append(f"{stem}{kind}")
+        places.append(start)
+        places.append(size)
+    if wanted is not None and names != wanted:
+        raise _changed(", ".join(references), images.root)
+    return _Pictures(names, places)
 
 
-def _drop(shard: Shard, error: RecordError, document: Document) -> None:
+def _changed(reference: str, root: Path) -> IntegrityError:
+    return IntegrityError(
+        f"{reference} under {root} has changed since the export was begun",
+        hint="run the same command again once nobody writes it, or export to a new folder",
+    )
+
+
+def why_not(error: Exception, reference: str) -> RecordError:
+    """Say why a row with this picture is left out."""
+    if isinstance(error, MissingInputError):
+        return RecordError(error.message, reason="missing_image", record=reference)
+    if isinstance(error, RecordError):
+        return RecordError(error.detail, reason=error.reason, record=reference)
+    return RecordError(
+        "the picture is not JPEG, PNG, WebP or GIF", reason="bad_image", record=reference
+    )
+
+
+def _drop(shard: Shard, error: RecordError, name: str) -> None:
     shard.dropped[error.reason] = shard.dropped.get(error.reason, 0) + 1
     named = shard.dropped_first.setdefault(error.reason, [])
     if len(named) < FIRST:  # the reference alone: an error's words may hold a path of this machine
-        named.append({"id": document.id, "image": error.record})
+        named.append({"id": name, "image": error.record})
 
 
-def _count(shard: Shard, source: int, document: Document) -> None:
-    shard.rows += 1
-    shard.images += len(document.images)
-    share = shard.shares.setdefault(str(source), Share())
-    share.rows += 1
-    share.images += len(document.images)
-    for counts, value in (
-        (share.licenses, document.license),
-        (share.languages, document.language),
-        *((shard.image_names, name) for name in document.images),
-    ):
-        counts[value or "unknown"] = counts.get(value or "unknown", 0) + 1
+def _count(shard: Shard, delivered: Counter[_Kind]) -> None:
+    for (source, license_, language, names), rows in delivered.items():
+        shard.rows += rows
+        shard.images += rows * len(names)
+        share = shard.shares.setdefault(str(source), Share())
+        share.rows += rows
+        share.images += rows * len(names)
+        for counts, value in (
+            (share.licenses, license_),
+            (share.languages, language),
+            *((shard.image_names, name) for name in names),
+        ):
+            counts[value or "unknown"] = counts.get(value or "unknown", 0) + rows

@@ -10,8 +10,9 @@ sizes.json                 open_clip: shards with their lengths
 vision_ift/index.arrow     ours: where every member lies (``INDEX_SCHEMA``)
 =========================  =================================================================
 
-All are made from the records of the shards alone. ``index.sqlite`` has the same content on every
-machine, the others the same bytes.
+In a uniform export each group's folder has its own of the first four. All are made from the
+records of the shards alone. ``index.sqlite`` has the same content on every machine, the others the
+same bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +36,7 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from vision_ift._disk import explained, sync_file, sync_folder
 from vision_ift._errors import DiskError
-from vision_ift._manifest import INDEX, INDEX_SCHEMA, Manifest, encode, put
+from vision_ift._manifest import INDEX, INDEX_SCHEMA, Manifest, ShardFile, encode, put
 
 ENERGON = ".nv-meta"
 
@@ -69,14 +70,45 @@ CREATE INDEX idx_sample_parts_full
 """
 
 
+class _Tree(NamedTuple):
+    """A folder that other readers read as a whole: the export, or one group of a uniform one.
+
+    Attributes:
+        folder: Relative to the export, empty or with a slash at its end.
+        name: What it is called; another content has another name.
+        shards: Their names are relative to the export.
+        first: The number of its first shard among those of the manifest.
+    """
+
+    folder: str
+    name: str
+    shards: list[ShardFile]
+    first: int
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows by the shards' names in this folder."""
+        return {shard.name.removeprefix(self.folder): shard.rows for shard in self.shards}
+
+
+def _trees(manifest: Manifest) -> list[_Tree]:
+    if not manifest.uniform:
+        return [_Tree("", manifest.export_digest, manifest.shards, 0)]
+    found, first = [], 0
+    for group in manifest.groups:
+        name = f"{manifest.export_digest}-{group.name}"
+        found.append(_Tree(f"{group.name}/", name, manifest.shards_of(group.name), first))
+        first += len(found[-1].shards)
+    return found
+
+
 def names(manifest: Manifest) -> list[str]:
     """List the files that :func:`write_sidecars` writes, relative to the export."""
+    own = (".info.json", "split.yaml", "dataset.yaml", "index.sqlite", "index.uuid")
+    beside = [*(f"{ENERGON}/{name}" for name in own), "wids.json", "sizes.json"]
     return [
         *(f"{shard.name}.idx" for shard in manifest.shards),
-        *(f"{ENERGON}/{name}" for name in (".info.json", "split.yaml", "dataset.yaml")),
-        *(f"{ENERGON}/{name}" for name in ("index.sqlite", "index.uuid")),
-        "wids.json",
-        "sizes.json",
+        *(f"{tree.folder}{name}" for tree in _trees(manifest) for name in beside),
         INDEX,
     ]
 
@@ -92,26 +124,32 @@ def write_sidecars(folder: Path, manifest: Manifest, index: Iterable[pa.RecordBa
     Raises:
         DiskError: The disk is full, read-only or failing.
     """
-    with explained(folder / ENERGON):
-        (folder / ENERGON).mkdir(exist_ok=True)
-    counts = {shard.name: shard.rows for shard in manifest.shards}
-    put(folder / "sizes.json", encode(counts))
-    put(folder / "wids.json", encode(_wids(manifest)))
     _write_index(folder / INDEX, index)
     with ipc.open_file(pa.memory_map(str(folder / INDEX))) as reader:
-        for number, shard in enumerate(manifest.shards):
-            put(folder / f"{shard.name}.idx", tar_index(reader.get_batch(number)))
-        _write_sqlite(
-            folder / ENERGON / "index.sqlite",
-            map(reader.get_batch, range(reader.num_record_batches)),
-        )
+        for tree in _trees(manifest):
+            numbers = range(tree.first, tree.first + len(tree.shards))
+            for number, shard in zip(numbers, tree.shards, strict=True):
+                put(folder / f"{shard.name}.idx", tar_index(reader.get_batch(number)))
+            _write_tree(folder / tree.folder, tree, manifest, map(reader.get_batch, numbers))
+
+
+def _write_tree(
+    folder: Path, tree: _Tree, manifest: Manifest, index: Iterator[pa.RecordBatch]
+) -> None:
+    """Write what lies beside the shards of one folder."""
+    with explained(folder / ENERGON):
+        (folder / ENERGON).mkdir(exist_ok=True)
+    counts = tree.rows
+    put(folder / "sizes.json", encode(counts))
+    put(folder / "wids.json", encode(_wids(manifest, tree)))
+    _write_sqlite(folder / ENERGON / "index.sqlite", index)
     info = {"energon_version": ENERGON_VERSION, "shard_counts": counts}
     put(folder / ENERGON / ".info.json", encode(info))
     splits = {"split_parts": {manifest.split: list(counts)}, "exclude": []}
     put(folder / ENERGON / "split.yaml", dump_yaml(splits))
     kind = {"__module__": "megatron.energon", "__class__": "CrudeWebdataset"}
     put(folder / ENERGON / "dataset.yaml", dump_yaml(kind))
-    name = uuid.uuid5(uuid.NAMESPACE_OID, f"vision_ift export {manifest.export_digest}")
+    name = uuid.uuid5(uuid.NAMESPACE_OID, f"vision_ift export {tree.name}")
     put(folder / ENERGON / "index.uuid", f"{name}\n".encode())
 
 
@@ -159,15 +197,15 @@ def tar_index(rows: pa.RecordBatch) -> bytes:
     return bytes(np.append(offsets, end).astype("<u8").tobytes())
 
 
-def _wids(manifest: Manifest) -> dict[str, Any]:
+def _wids(manifest: Manifest, tree: _Tree) -> dict[str, Any]:
     # wids keeps downloads by this name, so another content needs another one. Its md5sum is left
     # out: wids checks it only where it is given, and it would cost a second pass over all bytes.
     return {
         "wids_version": 1,
-        "name": f"{manifest.name}-{manifest.export_digest}",
+        "name": f"{manifest.name}-{tree.name}",
         "shardlist": [
-            {"url": shard.name, "nsamples": shard.rows, "filesize": shard.bytes}
-            for shard in manifest.shards
+            {"url": name, "nsamples": shard.rows, "filesize": shard.bytes}
+            for name, shard in zip(tree.rows, tree.shards, strict=True)
         ],
     }
 
@@ -218,7 +256,10 @@ def _fill(path: Path, index: Iterator[pa.RecordBatch]) -> None:
         database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _TABLES)
         database.execute("BEGIN")
         for number, batch in enumerate(index):
-            columns = [batch.column(name).to_pylist() for name in ("key", "offset", "size")]
+            columns = [
+                batch.column(name).to_numpy(zero_copy_only=False).tolist()
+                for name in ("key", "offset", "size")
+            ]
             database.executemany(
                 "INSERT INTO samples VALUES (?, ?, ?, ?, ?)",
                 zip(itertools.repeat(number), columns[0], itertools.count(), *columns[1:]),
@@ -232,23 +273,21 @@ def _fill(path: Path, index: Iterator[pa.RecordBatch]) -> None:
 
 def _members(number: int, batch: pa.RecordBatch) -> Iterator[tuple[int, int, str, int, int]]:
     """Yield shard, conversation, ending, offset and size of every member."""
-    columns = (
-        batch.column(name).to_pylist()
-        for name in (
-            "image_names",
-            "image_offsets",
-            "image_sizes",
-            "json_offset",
-            "json_size",
-            "text_offset",
-            "text_size",
-        )
+    at, names, offsets, sizes = (
+        batch.column("image_names").offsets.to_pylist(),
+        *(
+            batch.column(name).flatten().to_numpy(zero_copy_only=False).tolist()
+            for name in ("image_names", "image_offsets", "image_sizes")
+        ),
     )
-    for place, (images, offsets, sizes, json_at, json_size, text_at, text_size) in enumerate(
-        zip(*columns, strict=True)
-    ):
-        for name, offset, size in zip(images, offsets, sizes, strict=True):
-            yield number, place, name, offset, size
+    texts = (
+        batch.column(name).to_numpy().tolist()
+        for name in ("json_offset", "json_size", "text_offset", "text_size")
+    )
+    first = at[0]
+    for place, (json_at, json_size, text_at, text_size) in enumerate(zip(*texts, strict=True)):
+        for image in range(at[place] - first, at[place + 1] - first):
+            yield number, place, names[image], offsets[image], sizes[image]
         yield number, place, "json", json_at, json_size
         if text_at:
             yield number, place, "txt", text_at, text_size
