@@ -1,6 +1,6 @@
 """The data layer of visual instruction tuning: build, mix, export and load conversations.
 
-    source files ──Builder──▶ Conversation ──Recipe──▶ Plan ──export──▶ shards
+    source files ──Builder──▶ Conversation ──Recipe──▶ Plan ──export──▶ shards ──stream──▶ training
 
 Importing this package is light, and it makes the name known to `datasets`:
 ``load_dataset("vision_ift", "coco_mix", data_dir=ROOT)``.
@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from vision_ift._build import build
     from vision_ift._builder import Absent, Batch, Builder, Dropped
     from vision_ift._conversation import Conversation, Message, Part
-    from vision_ift._errors import RecipeError, RecordError, VisionIFTError
+    from vision_ift._errors import RecordError, VisionIFTError
     from vision_ift._export import export
     from vision_ift._images import Images
+    from vision_ift._interleave import interleave_datasets
     from vision_ift._plan import Plan, plan
     from vision_ift._recipe import Recipe
     from vision_ift._registry import names as sources
-    from vision_ift._table import Table
+    from vision_ift._stream import stream
+    from vision_ift._verify import verify
 
 __version__ = "0.1.0"
 
@@ -38,14 +40,15 @@ __all__ = [
     "Part",
     "Plan",
     "Recipe",
-    "RecipeError",
     "RecordError",
-    "Table",
     "VisionIFTError",
     "build",
     "export",
+    "interleave_datasets",
     "plan",
     "sources",
+    "stream",
+    "verify",
 ]
 
 _HOMES = {
@@ -59,14 +62,15 @@ _HOMES = {
     "Part": "_conversation",
     "Plan": "_plan",
     "Recipe": "_recipe",
-    "RecipeError": "_errors",
     "RecordError": "_errors",
-    "Table": "_table",
     "VisionIFTError": "_errors",
     "build": "_build",
     "export": "_export",
+    "interleave_datasets": "_interleave",
     "plan": "_plan",
     "sources": "_registry",
+    "stream": "_stream",
+    "verify": "_verify",
 }
 
 

@@ -16,7 +16,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-import vision_ift._cli_data  # noqa: F401 - registers its commands
+import vision_ift._cli_data
+import vision_ift._cli_likeness
+import vision_ift._cli_verify  # noqa: F401 - each registers its commands
 from vision_ift._cli_options import (
     AllowMissing,
     DryRun,
