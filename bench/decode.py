@@ -111,7 +111,7 @@ def make_export(work: Path, rows: int) -> None:
 
 
 def decode_ours(size: int | None) -> Callable[[bytes], Any]:
-    from vision_ift._pixels import decode_pixels
+    from vision_ift._pictures.pixels import decode_pixels
 
     return lambda data: decode_pixels(data, size=size)
 
@@ -120,7 +120,7 @@ def decode_pillow(size: int | None, *, draft: bool) -> Callable[[bytes], Any]:
     import numpy as np
     from PIL import Image, ImageOps
 
-    from vision_ift._pixels import fit_box
+    from vision_ift._pictures.pixels import fit_box
 
     def decode(data: bytes) -> Any:
         with Image.open(io.BytesIO(data)) as image:
@@ -178,7 +178,7 @@ def measure_raw(route: str, work: Path) -> dict[str, float]:
         loader = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=2)
         sizes = [len(row["jpg"]) for row in loader]
     else:
-        from vision_ift._stream import stream
+        from vision_ift._stream.stream import stream
 
         threads = int(route.rpartition(" ")[2])
         start = time.perf_counter()

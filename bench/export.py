@@ -68,8 +68,8 @@ def draw(root: Path, rows: int) -> None:
 
 def plan_of(work: Path) -> Any:
     """Plan all rows; builds the table when it is called first."""
-    from vision_ift._plan import plan
-    from vision_ift._recipe import Recipe
+    from vision_ift._plan.plan import plan
+    from vision_ift._recipe.recipe import Recipe
 
     mix = "[{source: llava, weight: 1, path: data.json}]"
     recipe = Recipe.parse(f"{{name: bench, mix: {mix}}}")
@@ -78,7 +78,7 @@ def plan_of(work: Path) -> Any:
 
 def prepare(work: Path, disk: Path, rows: int) -> None:
     """Draw the root, build the table, make the copies of it, the lists and the documents."""
-    from vision_ift._document import documents
+    from vision_ift._export.document import documents
 
     work.mkdir(parents=True, exist_ok=True)
     draw(work / "root", rows)
@@ -96,7 +96,7 @@ def prepare(work: Path, disk: Path, rows: int) -> None:
 
 
 def run_ours(work: Path, out: Path, jobs: int) -> Any:
-    from vision_ift._export import export
+    from vision_ift._export.export import export
 
     planned = plan_of(work)
     planned.rows(0, 1)

@@ -80,8 +80,8 @@ def write_questions(count: int) -> list[str]:
 def hash_pictures(kind: str, _: int) -> Work:
     pictures = draw_pictures(PICTURES)
     if kind == "vision_ift":
-        from vision_ift._decode_child import Limits
-        from vision_ift.likeness._hash import look
+        from vision_ift._likeness.hash import look
+        from vision_ift._pictures.child import Limits
 
         limits = Limits()
 
@@ -115,8 +115,8 @@ def near_texts(kind: str, count: int) -> Work:
         import pyarrow as pa
         import rensa  # noqa: F401 - imported before the clock starts
 
-        from vision_ift.likeness._minhash import SHINGLE_WORDS, alike
-        from vision_ift.likeness._words import normalise, shingles, words_of
+        from vision_ift._likeness.minhash import SHINGLE_WORDS, alike
+        from vision_ift._likeness.words import normalise, shingles, words_of
 
         texts = pa.array(write_questions(count), pa.large_string())
 
@@ -152,8 +152,8 @@ def shared_runs(kind: str, count: int) -> Work:
     if kind == "vision_ift":
         import pyarrow as pa
 
-        from vision_ift.likeness._grams import GramIndex
-        from vision_ift.likeness._words import normalise, words_of
+        from vision_ift._likeness.grams import GramIndex
+        from vision_ift._likeness.words import normalise, words_of
 
         ours, theirs = (pa.array(one, pa.large_string()) for one in (texts, bench))
 
@@ -187,7 +187,7 @@ def near_hashes(kind: str, _: int) -> Work:
     random = np.random.Generator(np.random.PCG64(3))
     hashes = random.integers(0, 2**64, HASHES, dtype=np.uint64)
     if kind == "vision_ift":
-        from vision_ift.likeness._near import within
+        from vision_ift._likeness.near import within
 
         def work() -> int:
             assert sum(len(pairs.query) for pairs in within(hashes, hashes, DISTANCE)) >= HASHES

@@ -51,7 +51,7 @@ def zipf_weights(sources: int) -> list[int]:
 
 
 def chunks_ours(rows: int, weights: list[int]) -> Chunks:
-    from vision_ift._order import Order
+    from vision_ift._plan.order import Order
 
     order = Order([f"source_{k}" for k in range(len(weights))], weights, seed=17)
     for start in range(0, rows, CHUNK_ROWS):
@@ -180,9 +180,9 @@ def make_tables(folder: Path) -> None:
 
 def measure_planning(folder: Path, rows: int) -> dict[str, float]:
     """Plan the recipe from its tables, then deal every row of it."""
-    from vision_ift._plan import arrange
-    from vision_ift._recipe import Recipe
-    from vision_ift._select import select
+    from vision_ift._plan.plan import arrange
+    from vision_ift._recipe.recipe import Recipe
+    from vision_ift._recipe.select import select
     from vision_ift._table import Table
 
     clock = time.perf_counter
@@ -241,7 +241,7 @@ def run_child(*words: str) -> dict[str, float]:
 
 
 def measure_child(words: list[str]) -> dict[str, float]:
-    import vision_ift._plan  # noqa: F401 - imports are no part of what is timed
+    import vision_ift._plan.plan  # noqa: F401 - imports are no part of what is timed
 
     if words[0] == "departure":
         return measure_departure(words[1], int(words[2]), int(words[3]))

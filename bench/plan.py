@@ -39,8 +39,8 @@ def split_rows(rows: int) -> list[int]:
 
 def plan_ours(rows: int) -> Callable[[], int]:
     """Write (int32 source, int64 row) of a whole plan to a file, a chunk at a time."""
-    from vision_ift._order import Order
-    from vision_ift._permute import Permutation, deal
+    from vision_ift._plan.order import Order
+    from vision_ift._plan.permute import Permutation, deal
 
     names, sizes = [f"source_{k}" for k in range(len(SHARES))], split_rows(rows)
 
@@ -124,8 +124,8 @@ def measure_plan(name: str, rows: int) -> dict[str, float]:
 
 def measure_access(sources: int) -> dict[str, float]:
     """Open a plan of 10**9 rows and slice a million of them at several places."""
-    from vision_ift._order import Order
-    from vision_ift._permute import Permutation, deal
+    from vision_ift._plan.order import Order
+    from vision_ift._plan.permute import Permutation, deal
 
     names = [f"source_{k}" for k in range(sources)]
     if sources == len(SHARES):

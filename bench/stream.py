@@ -46,7 +46,7 @@ def make_files(folder: Path, rows: int) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.exports import dialog, plan_of
     from tests.rows import table_of
-    from vision_ift._export import export
+    from vision_ift._export.export import export
 
     chance = random.Random(0)
     pictures = folder / "root" / "p"
@@ -70,7 +70,7 @@ def make_long_index(folder: Path, rows: int) -> None:
     import pyarrow as pa
     import pyarrow.ipc as ipc
 
-    from vision_ift._manifest import INDEX, INDEX_SCHEMA, MANIFEST, Manifest, encode
+    from vision_ift._export.manifest import INDEX, INDEX_SCHEMA, MANIFEST, Manifest, encode
 
     each = 10_000
     shards = rows // each
@@ -178,7 +178,7 @@ def tars(folder: Path) -> list[str]:
 def ours(folder: Path, what: str) -> Callable[[], Sizes]:
     import numpy as np
 
-    from vision_ift._stream import stream
+    from vision_ift._stream.stream import stream
 
     columns = None if "rows" in what else ["images"]
     threads = 2 if "threads" in what else 0
@@ -199,7 +199,7 @@ def ours(folder: Path, what: str) -> Callable[[], Sizes]:
 
 
 def ours_first(folder: Path, _: str) -> Callable[[], Sizes]:
-    from vision_ift._stream import stream
+    from vision_ift._stream.stream import stream
 
     def work() -> Sizes:
         next(iter(stream(folder / "thousand")))
@@ -209,7 +209,7 @@ def ours_first(folder: Path, _: str) -> Callable[[], Sizes]:
 
 
 def ours_resume(folder: Path, what: str) -> Callable[[], Sizes]:
-    from vision_ift._stream import stream
+    from vision_ift._stream.stream import stream
 
     def work() -> Sizes:
         one = stream(folder / "long", epochs=4, columns=["images"], bad_rows="skip")

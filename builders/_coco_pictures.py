@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from vision_ift import Dropped, Images, RecordError
-from vision_ift._images import safe_path
+from vision_ift._pictures.images import safe_path
 
 from ._coco_instances import Instances, read_instances
 from ._coco_json import ImageId, Text, Unreadable, Word, read_document, records

@@ -24,7 +24,7 @@ import msgspec
 
 from vision_ift._disk import explained, write_file
 from vision_ift._errors import MissingInputError, OutputError, ServiceError, UsageError
-from vision_ift._images import safe_path
+from vision_ift._pictures.images import safe_path
 
 #: What is read; everything else in a folder is left to whom it belongs.
 SUFFIXES = (".jsonl", ".json", ".parquet")

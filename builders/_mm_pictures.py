@@ -25,13 +25,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vision_ift import Dropped, RecordError
-from vision_ift._archive import SCHEME, quote_member
+from vision_ift._archives.archive import SCHEME, quote_member
+from vision_ift._archives.ranges import LocalFile
+from vision_ift._archives.tar import Tar
 from vision_ift._errors import MissingInputError
-from vision_ift._images import read_file, safe_path
-from vision_ift._ranges import LocalFile
-from vision_ift._sa1b import FOLDERS as SA1B_FOLDERS
-from vision_ift._sa1b import held, tars_of
-from vision_ift._tar import Tar
+from vision_ift._fetch.sa1b import FOLDERS as SA1B_FOLDERS
+from vision_ift._fetch.sa1b import held, tars_of
+from vision_ift._pictures.images import read_file, safe_path
 
 from ._bare_names import PICTURE_ENDS, bare_name
 from ._llava_records import records_of

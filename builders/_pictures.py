@@ -15,9 +15,9 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from vision_ift import Images, RecordError
-from vision_ift._archive import ARCHIVE_SUFFIXES, SCHEME, archive_of, quote_member
-from vision_ift._images import safe_path
-from vision_ift._ranges import is_url
+from vision_ift._archives.archive import ARCHIVE_SUFFIXES, SCHEME, archive_of, quote_member
+from vision_ift._archives.ranges import is_url
+from vision_ift._pictures.images import safe_path
 
 from ._bare_names import PICTURE_ENDS, bare_name
 from ._coco_pictures import FOLDERS as COCO_FOLDERS

@@ -1,8 +1,8 @@
 """The names in a zip's directory, read in blocks and kept by nobody.
 
-``vision_ift._zip`` opens an archive so that members can be read; to say which pictures there are
-takes a fifth of its time and, however many members there are, a few megabytes. What is a member and
-what it is called is decided by that module's rules, since it reads them later.
+``vision_ift._archives.zip`` opens an archive so that members can be read; to say which pictures
+there are takes a fifth of its time and, however many members there are, a few megabytes. What is a
+member and what it is called is decided by that module's rules, since it reads them later.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_ift import RecordError
-from vision_ift._members import plain_name
-from vision_ift._ranges import LocalFile
-from vision_ift._zip import extra_fields, find_directory, stated_name
+from vision_ift._archives.members import plain_name
+from vision_ift._archives.ranges import LocalFile
+from vision_ift._archives.zip import extra_fields, find_directory, stated_name
 
 _BLOCK_BYTES = 1 << 20
 _ENTRY_BYTES = 46

@@ -18,8 +18,8 @@ import numpy as np
 import xxhash
 
 from vision_ift import RecordError
+from vision_ift._archives.ranges import LocalFile
 from vision_ift._errors import MissingInputError
-from vision_ift._ranges import LocalFile
 
 from ._zip_names import members, name_at
 

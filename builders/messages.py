@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 from vision_ift import Absent, Builder, Conversation, Dropped, RecordError
-from vision_ift._archive import SCHEME, quote_member
+from vision_ift._archives.archive import SCHEME, quote_member
 from vision_ift._conversation import check
 
 from ._dataset_files import File, files_of, labels_of

@@ -21,9 +21,9 @@ import msgspec
 
 from vision_ift import Absent, Batch, Builder, Conversation, Dropped, Message, RecordError
 from vision_ift._conversation import check
+from vision_ift._fetch.sa1b import FOLDERS as SA1B_FOLDERS
+from vision_ift._fetch.sa1b import INDEX
 from vision_ift._run import Run, here
-from vision_ift._sa1b import FOLDERS as SA1B_FOLDERS
-from vision_ift._sa1b import INDEX
 
 from ._json_records import parsed_records
 from ._llava import Reading, batches, conversations, new_places

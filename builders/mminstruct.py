@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from vision_ift import Absent, Batch, Builder, Conversation, Dropped, RecordError
-from vision_ift._archive import archive_of
+from vision_ift._archives.archive import archive_of
 from vision_ift._run import Run, here
 
 from ._llava import Reading, batches, conversations, new_places

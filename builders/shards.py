@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from vision_ift import Absent, Batch, Builder, Conversation, Dropped, Message, RecordError
-from vision_ift._archive import SCHEME, archive_of, quote_member
+from vision_ift._archives.archive import SCHEME, archive_of, quote_member
 from vision_ift._conversation import check
 from vision_ift._errors import MissingInputError
 from vision_ift._run import Run, here

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from vision_ift import Absent, Batch, Builder, Conversation, Dropped
+from vision_ift._archives.ranges import is_url
 from vision_ift._errors import RecordError, UsageError
-from vision_ift._ranges import is_url
 from vision_ift._run import Run, here
 
 from ._files import existing

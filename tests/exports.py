@@ -12,9 +12,9 @@ from typing import Any
 
 from tests.rows import table_of
 from vision_ift._conversation import IMAGE, Conversation, Message, Part
-from vision_ift._plan import Plan, arrange
-from vision_ift._recipe import Entry, Recipe, Stage
-from vision_ift._select import Selection
+from vision_ift._plan.plan import Plan, arrange
+from vision_ift._recipe.recipe import Entry, Recipe, Stage
+from vision_ift._recipe.select import Selection
 from vision_ift._table import Table
 
 _SIGNATURES = {

@@ -13,10 +13,10 @@ import pyarrow.ipc as ipc
 
 from tests.exports import dialog, picture
 from tests.rows import table_of
-from vision_ift._manifest import INDEX, INDEX_SCHEMA, MANIFEST, Manifest
-from vision_ift._plan import Plan, arrange
-from vision_ift._recipe import Entry, Recipe, Stage
-from vision_ift._select import Selection
+from vision_ift._export.manifest import INDEX, INDEX_SCHEMA, MANIFEST, Manifest
+from vision_ift._plan.plan import Plan, arrange
+from vision_ift._recipe.recipe import Entry, Recipe, Stage
+from vision_ift._recipe.select import Selection
 
 Row = dict[str, Any]
 

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 from tests.archives import Piece, tarred, zipped64
 from tests.test_hostile_archives import TARS, ZIPS
-from vision_ift import _members
-from vision_ift._archive import ArchiveFileSystem, archive_of, quote_member
+from vision_ift._archives import members as _members
+from vision_ift._archives.archive import ArchiveFileSystem, archive_of, quote_member
+from vision_ift._archives.members import MAX_MEMBER_BYTES, Members, plain_name
+from vision_ift._archives.tar import Tar
+from vision_ift._archives.zip import Zip
 from vision_ift._errors import MissingInputError, RecordError
-from vision_ift._images import Images
-from vision_ift._members import MAX_MEMBER_BYTES, Members, plain_name
-from vision_ift._tar import Tar
-from vision_ift._zip import Zip
+from vision_ift._pictures.images import Images
 
 _NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0\\"), min_size=1, max_size=80)
 _CONTENTS = st.dictionaries(_NAMES, st.binary(max_size=300), min_size=1, max_size=8)

@@ -12,10 +12,10 @@ from datasets import Image, config, load_dataset
 
 from tests.exports import delivered, dialog, picture, plan_of, small_plan, wanted
 from tests.rows import MakeTable
-from vision_ift._card import card, features, head
-from vision_ift._export import export
-from vision_ift._manifest import Manifest
-from vision_ift._plan import Plan
+from vision_ift._export.card import card, features, head
+from vision_ift._export.export import export
+from vision_ift._export.manifest import Manifest
+from vision_ift._plan.plan import Plan
 
 
 @pytest.fixture(autouse=True)

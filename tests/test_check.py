@@ -16,15 +16,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.rows import MakeTable
-from vision_ift import _cli
-from vision_ift._check import CheckReport, check
-from vision_ift._check_pictures import CHECK_REASONS, Pictures
+from vision_ift._check.check import CheckReport, check
+from vision_ift._check.pictures import CHECK_REASONS, Pictures
+from vision_ift._cli import main as _cli
 from vision_ift._conversation import IMAGE, Conversation, Message, Part
 from vision_ift._errors import MissingInputError, OutputError, RecipeError, UsageError
 from vision_ift._hf_rows import Request
-from vision_ift._plan import plan
-from vision_ift._recipe import Recipe
-from vision_ift._summary import summarise
+from vision_ift._plan.plan import plan
+from vision_ift._plan.summary import summarise
+from vision_ift._recipe.recipe import Recipe
 from vision_ift._table import Table
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from vision_ift import _cli, _console
+from vision_ift._cli import console as _console
+from vision_ift._cli import main as _cli
 from vision_ift._errors import UsageError
-from vision_ift._recipe import shipped
+from vision_ift._recipe.recipe import shipped
 
 RUN = [sys.executable, "-m", "vision_ift"]
 

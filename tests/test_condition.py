@@ -10,9 +10,9 @@ import sys
 import pyarrow as pa
 import pytest
 
-from vision_ift import _condition
-from vision_ift._condition import COLUMNS, FUNCTIONS, Condition
 from vision_ift._errors import RecipeError
+from vision_ift._recipe import condition as _condition
+from vision_ift._recipe.condition import COLUMNS, FUNCTIONS, Condition
 
 
 def rows(**columns: list[object]) -> pa.Table:
@@ -217,7 +217,7 @@ HOSTILE_WORDS = """
 import resource
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 import pyarrow as pa
-from vision_ift._condition import Condition
+from vision_ift._recipe.condition import Condition
 rows = pa.table({"meta": ["a" * 100_000] * 200, "id": [str(n) for n in range(200)]})
 for where in (
     "meta LIKE '%a_a_a_b%'",

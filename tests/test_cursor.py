@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vision_ift._cursor import (
+from vision_ift._errors import IntegrityError, UsageError
+from vision_ift._stream.cursor import (
     CURSOR_VERSION,
     MOST_EPOCHS,
     Cursor,
@@ -25,7 +26,6 @@ from vision_ift._cursor import (
     differences,
     read_cursor,
 )
-from vision_ift._errors import IntegrityError, UsageError
 
 #: One run between two restarts: world size, workers, batch size, and batches until it stops.
 Run = tuple[int, int, int, int]

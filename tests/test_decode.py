@@ -16,9 +16,9 @@ import pytest
 import xxhash
 from PIL import Image
 
-from vision_ift._decode import content_format, decode_all, has_end
-from vision_ift._decode_child import PICTURE_REASONS, Limits, Picture
 from vision_ift._errors import MissingInputError, RecordError, VisionIFTError
+from vision_ift._pictures.child import PICTURE_REASONS, Limits, Picture
+from vision_ift._pictures.decode import content_format, decode_all, has_end
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 
@@ -134,7 +134,7 @@ def bombs() -> dict[str, bytes]:
 PEAK = """
 import json, resource, sys
 from pathlib import Path
-from vision_ift._decode import decode_all
+from vision_ift._pictures.decode import decode_all
 found = decode_all(sys.argv[1:], lambda name: Path(name).read_bytes())
 reasons = {Path(name).name: (one.reason, one.detail) for name, one in zip(sys.argv[1:], found)}
 print(json.dumps([reasons, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
@@ -206,7 +206,7 @@ def test_what_cannot_be_read_is_said() -> None:
 MISBEHAVING = """
 import ctypes
 import os
-from vision_ift._decode_child import Picture, look
+from vision_ift._pictures.child import Picture, look
 
 def decode(data, limits):
     if data.endswith(b"segfault"):

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.needs import needs
-from vision_ift import _cli
-from vision_ift._recipe import Recipe
+from vision_ift._cli import main as _cli
+from vision_ift._recipe.recipe import Recipe
 
 # webdataset leaves the files that it has read to the garbage collector.
 pytestmark = [

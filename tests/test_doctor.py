@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from vision_ift import _cli, _doctor
+from vision_ift import _doctor
+from vision_ift._cli import main as _cli
 from vision_ift._doctor import Finding, examine
 
 

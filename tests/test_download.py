@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.faults import FAULTS, Server, SimulatedClock, serving
-from vision_ift._download import Clock, Downloads, Patience
 from vision_ift._errors import IntegrityError, ServiceError, UsageError
+from vision_ift._fetch.download import Clock, Downloads, Patience
 from vision_ift._origin import Secret, followed
 
 DATA = hashlib.shake_256(b"a picture").digest(200_003)
@@ -288,7 +288,8 @@ def test_a_killed_process_is_gone_on_from(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
-from vision_ift import _download, _part
+from vision_ift._fetch import download as _download
+from vision_ift._fetch import part as _part
 _part.NOTE_BYTES = 1 << 20
 def told(done, total):
     print(done, flush=True)

@@ -22,7 +22,6 @@ import webdataset
 from tests import birds
 from tests.exports import delivered, dialog, members, picture, plan_of, small_plan, tree, wanted
 from tests.rows import MakeTable, table_of
-from vision_ift import _export
 from vision_ift._errors import (
     IntegrityError,
     MissingInputError,
@@ -30,9 +29,10 @@ from vision_ift._errors import (
     RecordError,
     UsageError,
 )
-from vision_ift._export import export
-from vision_ift._manifest import Manifest
-from vision_ift._plan import Plan
+from vision_ift._export import export as _export
+from vision_ift._export.export import export
+from vision_ift._export.manifest import Manifest
+from vision_ift._plan.plan import Plan
 
 SHARD = 40_000
 
@@ -96,7 +96,7 @@ _RUN = """
 import os, pickle, sys
 from pathlib import Path
 os.umask(int(sys.argv[3], 8))
-from vision_ift._export import export
+from vision_ift._export.export import export
 export(pickle.loads(Path(sys.argv[1]).read_bytes()), out=sys.argv[2], shard_bytes=40_000)
 """
 

@@ -21,16 +21,16 @@ import pytest
 from tests.exports import members, picture, small_plan, tree
 from vision_ift._disk import locked
 from vision_ift._errors import DiskError, IntegrityError, LockedError, OutputError
-from vision_ift._export import export
-from vision_ift._manifest import LOCK
-from vision_ift._plan import Plan
+from vision_ift._export.export import export
+from vision_ift._export.manifest import LOCK
+from vision_ift._plan.plan import Plan
 
 SHARD = 20_000
 
 _OURS = """
 import pickle, sys
 from pathlib import Path
-from vision_ift._export import export
+from vision_ift._export.export import export
 plan = pickle.loads(Path(sys.argv[1]).read_bytes())
 print("ready", flush=True)
 export(plan, out=sys.argv[2], shard_bytes=20_000, jobs=int(sys.argv[3]))

@@ -16,17 +16,17 @@ import pytest
 from tests.exports import small_plan, tree
 from vision_ift._disk import locked
 from vision_ift._errors import LockedError, UsageError
-from vision_ift._export import export
-from vision_ift._manifest import LOCK
-from vision_ift._plan import Plan
-from vision_ift._ranks import Rank, rank_named, rank_of, settling, working
+from vision_ift._export.export import export
+from vision_ift._export.manifest import LOCK
+from vision_ift._export.ranks import Rank, rank_named, rank_of, settling, working
+from vision_ift._plan.plan import Plan
 
 SHARD = 20_000
 
 _RANK = """
 import pickle, sys, time
 from pathlib import Path
-import vision_ift._export as _export
+import vision_ift._export.export as _export
 plan = pickle.loads(Path(sys.argv[1]).read_bytes())
 out, rank, world, uniform, slow = sys.argv[2:]
 write = _export.write_shard

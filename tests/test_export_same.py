@@ -18,7 +18,7 @@ import pytest
 
 from tests.exports import small_plan
 from tests.needs import needs
-from vision_ift._export import export
+from vision_ift._export.export import export
 
 SHARD = 20_000
 
@@ -44,7 +44,7 @@ _RUNS = """
 import os, pickle, random, sys, time
 from dataclasses import replace
 from pathlib import Path
-import vision_ift._export as _export
+import vision_ift._export.export as _export
 
 write, seed = _export._write_one, os.getpid()
 

@@ -11,13 +11,14 @@ import pytest
 
 from tests.exports import delivered, dialog, members, picture, plan_of, small_plan, tree
 from tests.rows import MakeTable, table_of
-from vision_ift import _images, _shard
 from vision_ift._errors import IntegrityError
-from vision_ift._export import export
-from vision_ift._images import open_file
-from vision_ift._manifest import Layout
-from vision_ift._plan import Plan
-from vision_ift._settle import bytes_needed
+from vision_ift._export import shard as _shard
+from vision_ift._export.export import export
+from vision_ift._export.manifest import Layout
+from vision_ift._export.settle import bytes_needed
+from vision_ift._pictures import images as _images
+from vision_ift._pictures.images import open_file
+from vision_ift._plan.plan import Plan
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from datasets import Image, config, get_dataset_config_names, load_dataset
 from tests.exports import delivered, dialog, members, picture, plan_of, small_plan, tree, wanted
 from tests.rows import MakeTable
 from vision_ift._errors import IntegrityError, MissingInputError, OutputError, RecordError
-from vision_ift._export import export
-from vision_ift._groups import group_name, look
-from vision_ift._images import Images, image_format
-from vision_ift._manifest import Layout, Manifest
-from vision_ift._plan import Plan
+from vision_ift._export.export import export
+from vision_ift._export.groups import group_name, look
+from vision_ift._export.manifest import Layout, Manifest
+from vision_ift._pictures.images import Images, image_format
+from vision_ift._plan.plan import Plan
 
 SHARD = 20_000
 

@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 
 from tests.faults import Request, Server, SimulatedClock, serving
-from vision_ift import _bring, _registry
-from vision_ift._bring import Fetched
-from vision_ift._download import Clock, Patience
+from vision_ift import _registry
 from vision_ift._errors import DiskError, IntegrityError, LockedError, ServiceError, UsageError
-from vision_ift._fetch import fetch
+from vision_ift._fetch import bring as _bring
+from vision_ift._fetch.bring import Fetched
+from vision_ift._fetch.download import Clock, Patience
+from vision_ift._fetch.fetch import fetch
 from vision_ift._locks import Entry, FetchLock, shipped_lock
 
 CANARY = "hf_canary_0123456789"
@@ -203,7 +204,7 @@ def test_a_hub_that_is_switched_off_is_said(others: Path, tmp_path: Path) -> Non
 def test_resolve_is_for_the_source_that_needs_it(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
-    from vision_ift import _cli
+    from vision_ift._cli import main as _cli
 
     for words in (["coco_ift", "--resolve"], ["mm_instruct", "--metadata", "x.parquet"]):
         with pytest.raises(UsageError, match="with source") as caught:

@@ -29,7 +29,7 @@ from tests.archives import (
     zipped,
     zipped64,
 )
-from vision_ift._archive import archive_of
+from vision_ift._archives.archive import archive_of
 from vision_ift._errors import RecordError
 
 GOOD = Entry(name=b"good.jpg", data=b"good")

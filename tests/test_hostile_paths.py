@@ -21,8 +21,8 @@ from tests.exports import members, picture, plan_of
 from vision_ift._build import build
 from vision_ift._builder import Dropped
 from vision_ift._errors import MissingInputError
-from vision_ift._export import export
-from vision_ift._images import Images
+from vision_ift._export.export import export
+from vision_ift._pictures.images import Images
 from vision_ift._registry import find
 
 CANARY = b"\xff\xd8\xff\xe0 canary 5f0c7c1e that nobody may read"

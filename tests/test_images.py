@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vision_ift._errors import MissingInputError, RecordError
-from vision_ift._images import Images, absolute, image_format, read_file, safe_path
+from vision_ift._pictures.images import Images, absolute, image_format, read_file, safe_path
 
 UNSAFE = [
     "../../etc/passwd",

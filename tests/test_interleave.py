@@ -11,7 +11,7 @@ from datasets import Dataset, IterableDataset
 from datasets import interleave_datasets as drawn
 
 from vision_ift._errors import RecipeError, UsageError
-from vision_ift._interleave import interleave_datasets
+from vision_ift._plan.interleave import interleave_datasets
 
 
 def numbers(name: str, size: int) -> Dataset:

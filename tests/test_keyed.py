@@ -8,7 +8,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vision_ift._keyed import keyed_hashes
+from vision_ift._recipe.keyed import keyed_hashes
 
 
 def one_by_one(texts: list[str], key: int) -> list[int]:

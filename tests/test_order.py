@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vision_ift import _order
 from vision_ift._errors import RecipeError, UsageError
-from vision_ift._order import (
+from vision_ift._plan import order as _order
+from vision_ift._plan.order import (
     MOST_WEIGHT,
     Order,
     _scale,

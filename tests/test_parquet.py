@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vision_ift import _parquet
-from vision_ift._archive import archive_of
+from vision_ift._archives import parquet as _parquet
+from vision_ift._archives.archive import archive_of
+from vision_ift._archives.parquet import Parquet
 from vision_ift._errors import MissingInputError, RecordError
-from vision_ift._images import Images
-from vision_ift._parquet import Parquet
+from vision_ift._pictures.images import Images
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vision_ift import _permute
 from vision_ift._errors import RecipeError, UsageError
-from vision_ift._order import Order
-from vision_ift._permute import Permutation, deal, overlap, philox4x32
+from vision_ift._plan import permute as _permute
+from vision_ift._plan.order import Order
+from vision_ift._plan.permute import Permutation, deal, overlap, philox4x32
 
 sizes = st.one_of(
     st.integers(1, 40), st.integers(4000, 4200), st.integers(4097, 20_000), st.integers(1, 2**42)

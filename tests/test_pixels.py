@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from tests.needs import needs
-from vision_ift import _pixels
 from vision_ift._errors import RecordError, UsageError
-from vision_ift._pixels import decode_pixels, fit_box
+from vision_ift._pictures import pixels as _pixels
+from vision_ift._pictures.pixels import decode_pixels, fit_box
 
 Pixels = NDArray[np.uint8]
 
@@ -252,7 +252,9 @@ def test_nothing_is_imported_before_the_first_picture() -> None:
     import subprocess
     import sys
 
-    code = "import sys, vision_ift._pixels; print({'PIL', 'simplejpeg'} & set(sys.modules))"
+    code = (
+        "import sys, vision_ift._pictures.pixels; print({'PIL', 'simplejpeg'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

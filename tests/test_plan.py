@@ -13,9 +13,9 @@ import pytest
 
 from tests.rows import MakeTable, conversation
 from vision_ift._errors import MissingInputError, RecipeError, UsageError
-from vision_ift._plan import Plan, arrange
-from vision_ift._recipe import Recipe
-from vision_ift._select import Selection, select
+from vision_ift._plan.plan import Plan, arrange
+from vision_ift._recipe.recipe import Recipe
+from vision_ift._recipe.select import Selection, select
 from vision_ift._table import Table
 
 SOURCES = ("llava", "messages", "vision_flan")

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rows import MakeTable, table_of
-from vision_ift._amounts import amounts, root, size_weights
 from vision_ift._errors import RecipeError
-from vision_ift._plan import Plan, arrange
-from vision_ift._recipe import Entry, Kind, Recipe, Stage
-from vision_ift._select import Selection
+from vision_ift._plan.amounts import amounts, root, size_weights
+from vision_ift._plan.plan import Plan, arrange
+from vision_ift._recipe.recipe import Entry, Kind, Recipe, Stage
+from vision_ift._recipe.select import Selection
 from vision_ift._table import Table
 
 PSI = Fraction(336, 100)

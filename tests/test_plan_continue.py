@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from tests.exports import small_plan
 from tests.rows import MakeTable, table_of
-from vision_ift._continue import distinct, marked, met
 from vision_ift._errors import IntegrityError, UsageError
-from vision_ift._export import export
-from vision_ift._permute import Permutation
-from vision_ift._plan import Plan, arrange, plan
-from vision_ift._plan_lock import Lock, encode_lock, read_lock
-from vision_ift._recipe import Recipe
-from vision_ift._select import Selection
-from vision_ift._summary import summarise
+from vision_ift._export.export import export
+from vision_ift._plan.continued import distinct, marked, met
+from vision_ift._plan.lock import Lock, encode_lock, read_lock
+from vision_ift._plan.permute import Permutation
+from vision_ift._plan.plan import Plan, arrange, plan
+from vision_ift._plan.summary import summarise
+from vision_ift._recipe.recipe import Recipe
+from vision_ift._recipe.select import Selection
 from vision_ift._table import Table
 
 
@@ -211,7 +211,7 @@ def test_a_small_plan_of_the_export_tests_has_a_lock_that_is_read(tmp_path: Path
 
 
 def test_a_continued_plan_is_streamed_in_its_order(drawn_root: Path) -> None:
-    from vision_ift._stream import stream
+    from vision_ift._stream.stream import stream
 
     tables = drawn_root.parent / "tables"
     first = plan("coco_mix", root=drawn_root, tables=tables)

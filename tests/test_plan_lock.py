@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.rows import table_of
-from vision_ift import _order, _permute
 from vision_ift._errors import IntegrityError, MissingInputError
-from vision_ift._plan import Plan, arrange
-from vision_ift._plan_lock import digest_of, encode_lock, read_lock
-from vision_ift._recipe import Recipe
-from vision_ift._select import Selection
+from vision_ift._plan import order as _order
+from vision_ift._plan import permute as _permute
+from vision_ift._plan.lock import digest_of, encode_lock, read_lock
+from vision_ift._plan.plan import Plan, arrange
+from vision_ift._recipe.recipe import Recipe
+from vision_ift._recipe.select import Selection
 from vision_ift._table import Table
 
 LOCKS = Path(__file__).parent / "locks"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vision_ift._order import Order
+from vision_ift._plan.order import Order
 
 ROWS = 10**6
 CHUNK = 2**16

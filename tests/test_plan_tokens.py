@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.rows import MakeTable
-from vision_ift import _token_counts
-from vision_ift._budget import given_sum, rows_for_tokens
 from vision_ift._conversation import Conversation, Message, Part
-from vision_ift._decode_child import Limits, look
 from vision_ift._errors import RecipeError
-from vision_ift._order import Order
-from vision_ift._permute import Permutation
-from vision_ift._picture_size import picture_size
-from vision_ift._plan import arrange, plan
-from vision_ift._recipe import Recipe
-from vision_ift._select import Selection
-from vision_ift._summary import summarise
-from vision_ift._token_counts import BROKEN, KNOWN, MISSING, REFUSED, token_counts
+from vision_ift._pictures.child import Limits, look
+from vision_ift._pictures.size import picture_size
+from vision_ift._plan import token_counts as _token_counts
+from vision_ift._plan.budget import given_sum, rows_for_tokens
+from vision_ift._plan.order import Order
+from vision_ift._plan.permute import Permutation
+from vision_ift._plan.plan import arrange, plan
+from vision_ift._plan.summary import summarise
+from vision_ift._plan.token_counts import BROKEN, KNOWN, MISSING, REFUSED, token_counts
+from vision_ift._recipe.recipe import Recipe
+from vision_ift._recipe.select import Selection
 
 
 def said(number: int, text: str, *images: str) -> Conversation:
@@ -79,7 +79,7 @@ def test_a_far_end_is_found_as_a_near_one_is(monkeypatch: pytest.MonkeyPatch) ->
     tokens = [np.arange(1, 5001), np.arange(700) % 7]
     rows = [Permutation("a", 5000, seed=1), Permutation("b", 700, seed=1)]
     near = rows_for_tokens(order, rows, tokens, 10**9, starts=(11, 5), what="s")
-    monkeypatch.setattr("vision_ift._budget._FAR", 1000)
+    monkeypatch.setattr("vision_ift._plan.budget._FAR", 1000)
     assert rows_for_tokens(order, rows, tokens, 10**9, starts=(11, 5), what="s") == near
 
 
@@ -124,7 +124,7 @@ def test_tokens_without_a_tokenizer_are_refused(make_table: MakeTable) -> None:
     import msgspec
 
     asked = msgspec.structs.replace(asked, tokenizer=None)
-    from vision_ift._plan import _counter
+    from vision_ift._plan.plan import _counter
 
     found = {"llava": Selection(make_table(5), None)}
     tokens_of = _counter(asked, found, root=Path(), jobs=1, progress=lambda *_: None)

@@ -11,9 +11,9 @@ import pytest
 import typer
 
 import vision_ift
-from vision_ift import _cli
+from vision_ift._cli import main as _cli
 from vision_ift._errors import REASONS
-from vision_ift._recipe import shipped
+from vision_ift._recipe.recipe import shipped
 
 HERE = Path(__file__).parents[1]
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from vision_ift import _recipe_schema
 from vision_ift._errors import RecipeError
-from vision_ift._mix import DUPLICATES_KEYS, ENTRY_KEYS, STAGE_KEYS
-from vision_ift._plan import plan
-from vision_ift._recipe import RECIPE_KEYS, Duplicates, Recipe, shipped
+from vision_ift._plan.plan import plan
+from vision_ift._recipe import schema as _recipe_schema
+from vision_ift._recipe.mix import DUPLICATES_KEYS, ENTRY_KEYS, STAGE_KEYS
+from vision_ift._recipe.recipe import RECIPE_KEYS, Duplicates, Recipe, shipped
 
 GOOD = "name: a\nseed: 3\nmix:\n  - {source: coco_ift, weight: 1}\n"
 
@@ -187,7 +187,7 @@ def test_the_schema_marks_mistakes(text: str, good: bool) -> None:
 def test_the_schemas_file_is_current_and_has_every_key() -> None:
     file = files("vision_ift") / "recipes" / _recipe_schema.FILE
     assert file.read_text("utf-8") == _recipe_schema.as_text(), (
-        "python -m vision_ift._recipe_schema > vision_ift/recipes/recipe.schema.json"
+        "python -m vision_ift._recipe.schema > vision_ift/recipes/recipe.schema.json"
     )
     properties = Recipe.json_schema()["properties"]
     assert set(properties) == set(RECIPE_KEYS)

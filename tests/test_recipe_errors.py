@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vision_ift._errors import MissingInputError, RecipeError, UnknownNameError
-from vision_ift._recipe import Recipe
+from vision_ift._recipe.recipe import Recipe
 
 GOOD = "name: a\nseed: 3\nmix:\n  - {source: coco_ift, weight: 1}\n"
 SIZES = "mix: [{source: coco_ift}, {source: llava}]\n"

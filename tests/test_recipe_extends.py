@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vision_ift._errors import RecipeError
-from vision_ift._recipe import Recipe, shipped
+from vision_ift._recipe.recipe import Recipe, shipped
 
 Write = Callable[..., Path]
 

@@ -12,9 +12,9 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from vision_ift._mix import MOST_WEIGHT
-from vision_ift._order import MOST_WEIGHT as MOST_OF_AN_ORDER
-from vision_ift._recipe import Duplicates, Entry, Recipe, Stage
+from vision_ift._plan.order import MOST_WEIGHT as MOST_OF_AN_ORDER
+from vision_ift._recipe.mix import MOST_WEIGHT
+from vision_ift._recipe.recipe import Duplicates, Entry, Recipe, Stage
 
 NAMES = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=12)
 COUNTS = st.integers(1, 10**6)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from tests.archives import Entry, zipped
 from tests.faults import Request, Server, serving
-from vision_ift import _ranges
-from vision_ift._archive import _opened, archive_of
+from vision_ift._archives import ranges as _ranges
+from vision_ift._archives.archive import _opened, archive_of
 from vision_ift._errors import (
     MissingInputError,
     RecordError,
@@ -23,7 +23,7 @@ from vision_ift._errors import (
     ServiceError,
     UsageError,
 )
-from vision_ift._images import Images, absolute
+from vision_ift._pictures.images import Images, absolute
 
 PICTURE = b"\xff\xd8\xff" + bytes(range(256)) * 40
 DATA = zipped(

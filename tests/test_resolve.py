@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vision_ift import _datacomp
 from vision_ift._errors import MissingInputError, RecordError, ServiceError, UsageError
-from vision_ift._resolve import URLS, Resolved, resolve
+from vision_ift._fetch import datacomp as _datacomp
+from vision_ift._fetch.resolve import URLS, Resolved, resolve
 
 
 def uid(number: int) -> str:

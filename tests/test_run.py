@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from vision_ift._archive import quote_member
+from vision_ift._archives.archive import quote_member
 from vision_ift._errors import UsageError
-from vision_ift._images import safe_path
+from vision_ift._pictures.images import safe_path
 from vision_ift._run import here, local
 
 

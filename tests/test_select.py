@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.rows import MakeTable, conversation
-from vision_ift import _registry, _select
+from vision_ift import _registry
 from vision_ift._conversation import Conversation, Message
 from vision_ift._errors import RecipeError
-from vision_ift._recipe import Entry
-from vision_ift._select import Excluded, select
+from vision_ift._recipe import select as _select
+from vision_ift._recipe.recipe import Entry
+from vision_ift._recipe.select import Excluded, select
 from vision_ift._table import Table
 
 

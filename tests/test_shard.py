@@ -12,12 +12,12 @@ import xxhash
 
 from tests.exports import dialog, plan_of, small_plan, wanted
 from tests.rows import MakeTable, table_of
-from vision_ift._document import documents, member_names
-from vision_ift._encode import encoded, names_as_json
-from vision_ift._manifest import Layout
-from vision_ift._plan import Plan
-from vision_ift._shard import keys, write_shard
-from vision_ift._ustar import header
+from vision_ift._export.document import documents, member_names
+from vision_ift._export.encode import encoded, names_as_json
+from vision_ift._export.manifest import Layout
+from vision_ift._export.shard import keys, write_shard
+from vision_ift._export.ustar import header
+from vision_ift._plan.plan import Plan
 
 
 def test_image_members_are_numbered_where_there_are_several() -> None:

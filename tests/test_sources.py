@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from vision_ift import _cli
 from vision_ift._build import build
+from vision_ift._cli import main as _cli
 from vision_ift._sources import Standing, stand
 
 

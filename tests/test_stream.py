@@ -30,9 +30,9 @@ from vision_ift._errors import (
     UsageError,
     VisionIFTError,
 )
-from vision_ift._export import export
-from vision_ift._plan import Plan
-from vision_ift._stream import COLUMNS, stream
+from vision_ift._export.export import export
+from vision_ift._plan.plan import Plan
+from vision_ift._stream.stream import COLUMNS, stream
 
 SHARD = 20_000
 ROWS = 80
@@ -617,7 +617,7 @@ def test_wrong_names_are_told(made: tuple[Plan, Path]) -> None:
 
 def test_the_import_is_light() -> None:
     code = (
-        "import sys, vision_ift._stream as one\n"
+        "import sys, vision_ift._stream.stream as one\n"
         "heavy = {'datasets', 'torch', 'webdataset', 'pandas', 'PIL'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
@@ -626,7 +626,7 @@ def test_the_import_is_light() -> None:
 
 def test_reading_does_not_import_pandas(made: tuple[Plan, Path]) -> None:
     code = (
-        "import sys, vision_ift._stream as one\n"
+        "import sys, vision_ift._stream.stream as one\n"
         f"rows = one.stream({str(made[1])!r}, epochs=2)\n"
         "assert len(list(rows)) == 160\n"
         "assert 'pandas' not in sys.modules"

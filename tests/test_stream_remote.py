@@ -14,11 +14,12 @@ import pytest
 from tests.exports import small_plan
 from tests.faults import Request, Server, serving
 from tests.streams import index_of, manifest_of
-from vision_ift import _blocks, _ranges
-from vision_ift._blocks import Range
+from vision_ift._archives import ranges as _ranges
 from vision_ift._errors import IntegrityError, MissingInputError, ServiceError
-from vision_ift._export import export
-from vision_ift._stream import stream
+from vision_ift._export.export import export
+from vision_ift._stream import blocks as _blocks
+from vision_ift._stream.blocks import Range
+from vision_ift._stream.stream import stream
 
 ROWS = 80
 

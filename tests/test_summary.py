@@ -14,17 +14,17 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.rows import MakeTable, conversation, table_of
-from vision_ift import _cli
-from vision_ift._compare import compare
+from vision_ift._cli import main as _cli
 from vision_ift._conversation import Conversation, Message
 from vision_ift._errors import UsageError
-from vision_ift._licences import judge, licences_of, rank
-from vision_ift._plan import Plan, arrange
-from vision_ift._plan_lock import Lock
-from vision_ift._recipe import Recipe
-from vision_ift._row_figures import row_figures
-from vision_ift._select import Selection
-from vision_ift._summary import summarise
+from vision_ift._plan.compare import compare
+from vision_ift._plan.licences import judge, licences_of, rank
+from vision_ift._plan.lock import Lock
+from vision_ift._plan.plan import Plan, arrange
+from vision_ift._plan.row_figures import row_figures
+from vision_ift._plan.summary import summarise
+from vision_ift._recipe.recipe import Recipe
+from vision_ift._recipe.select import Selection
 from vision_ift._table import Table
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from vision_ift import _unpack
 from vision_ift._errors import DiskError, IntegrityError, OutputError
-from vision_ift._unpack import unpack
+from vision_ift._fetch import unpack as _unpack
+from vision_ift._fetch.unpack import unpack
 
 RULES = {"a/list.json": "out/list.json", "pictures/*.jpg": "out/pictures/"}
 GOOD = {

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.exports import picture
 from vision_ift._errors import OutputError
-from vision_ift._ustar import NotAPictureError, SizeChangedError, Tar, header, headers
+from vision_ift._export.ustar import NotAPictureError, SizeChangedError, Tar, header, headers
 
 NAMES = st.text("abcXYZ019_-.", min_size=1, max_size=100)
 

@@ -18,10 +18,10 @@ from tests.exports import picture, plan_of, small_plan, tree
 from tests.rows import MakeTable
 from vision_ift._disk import locked
 from vision_ift._errors import LockedError, MissingInputError, UsageError
-from vision_ift._export import export
-from vision_ift._finding import KINDS, Finding
-from vision_ift._manifest import LOCK
-from vision_ift._verify import VerifyReport, drawn, share_of, verify
+from vision_ift._export.export import export
+from vision_ift._export.manifest import LOCK
+from vision_ift._verify.finding import KINDS, Finding
+from vision_ift._verify.verify import VerifyReport, drawn, share_of, verify
 
 SHARD = 40_000
 
@@ -84,8 +84,8 @@ def test_jobs_change_nothing(out: Path) -> None:
 def test_every_one_of_a_thousand_flipped_bits_is_found_and_its_shard_named(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vision_ift import _verify
-    from vision_ift._verify_shard import Asked, check_shard
+    from vision_ift._verify import verify as _verify
+    from vision_ift._verify.shard import Asked, check_shard
 
     # What stands beside the shards is not touched here, so it is looked at once.
     standing = _verify.look(
@@ -306,7 +306,7 @@ def test_offsets_of_the_index_are_held_against_the_sizes(whole: Path, tmp_path: 
     import pyarrow as pa
     import pyarrow.ipc as ipc
 
-    from vision_ift._manifest import INDEX_SCHEMA
+    from vision_ift._export.manifest import INDEX_SCHEMA
 
     out = Path(shutil.copytree(whole / "out", tmp_path / "out"))
     path = out / "vision_ift/index.arrow"

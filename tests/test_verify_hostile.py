@@ -17,14 +17,14 @@ import pyarrow.ipc as ipc
 import pytest
 from typer.testing import CliRunner
 
-import vision_ift._cli_verify  # noqa: F401 - registers the command
+import vision_ift._cli.verify  # noqa: F401 - registers the command
 from tests.exports import small_plan
-from vision_ift import _cli
+from vision_ift._cli import main as _cli
 from vision_ift._errors import IntegrityError, VisionIFTError
-from vision_ift._export import export
-from vision_ift._finding import opened, read_bytes
-from vision_ift._manifest import INDEX_SCHEMA
-from vision_ift._verify import VerifyReport, verify
+from vision_ift._export.export import export
+from vision_ift._export.manifest import INDEX_SCHEMA
+from vision_ift._verify.finding import opened, read_bytes
+from vision_ift._verify.verify import VerifyReport, verify
 
 CANARY = b"the canary's song"
 

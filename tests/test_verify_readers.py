@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.readers import golden_energon, prove
-from vision_ift._verify import verify
+from vision_ift._verify.verify import verify
 
 #: Reader to what it makes of each layout: recorded from `make readers`; nothing said: every row.
 RECORDED: dict[tuple[str, str], tuple[str, int]] = {
@@ -92,7 +92,7 @@ def test_energons_files_say_what_energon_itself_says(tmp_path: Path) -> None:
 
 def test_the_readers_are_told_without_their_packages() -> None:
     code = (
-        "import sys, vision_ift._verify;"
+        "import sys, vision_ift._verify.verify;"
         "heavy = {'webdataset', 'datasets', 'ray', 'torch'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -13,10 +13,10 @@ from tests import birds
 from tests.exports import picture, small_plan, tree
 from vision_ift._disk import locked
 from vision_ift._errors import IntegrityError, LockedError, MissingInputError
-from vision_ift._export import export
-from vision_ift._manifest import LOCK, Manifest, ShardFile
-from vision_ift._plan import Plan, arrange
-from vision_ift._verify import verify
+from vision_ift._export.export import export
+from vision_ift._export.manifest import LOCK, Manifest, ShardFile
+from vision_ift._plan.plan import Plan, arrange
+from vision_ift._verify.verify import verify
 
 SHARD = 40_000
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vision_ift._errors import RecipeError
-from vision_ift._yaml import MAX_BYTES, Node, read_yaml, write_yaml
+from vision_ift._recipe.yaml import MAX_BYTES, Node, read_yaml, write_yaml
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from vision_ift._builder import Absent, Batch, Builder, Dropped
     from vision_ift._conversation import Conversation, Message, Part
     from vision_ift._errors import RecordError, VisionIFTError
-    from vision_ift._export import export
-    from vision_ift._images import Images
-    from vision_ift._interleave import interleave_datasets
-    from vision_ift._plan import Plan, plan
-    from vision_ift._recipe import Recipe
+    from vision_ift._export.export import export
+    from vision_ift._pictures.images import Images
+    from vision_ift._plan.interleave import interleave_datasets
+    from vision_ift._plan.plan import Plan, plan
+    from vision_ift._recipe.recipe import Recipe
     from vision_ift._registry import names as sources
-    from vision_ift._stream import stream
-    from vision_ift._verify import verify
+    from vision_ift._stream.stream import stream
+    from vision_ift._verify.verify import verify
 
 __version__ = "0.1.0"
 
@@ -57,20 +57,20 @@ _HOMES = {
     "Builder": "_builder",
     "Conversation": "_conversation",
     "Dropped": "_builder",
-    "Images": "_images",
+    "Images": "_pictures.images",
     "Message": "_conversation",
     "Part": "_conversation",
-    "Plan": "_plan",
-    "Recipe": "_recipe",
+    "Plan": "_plan.plan",
+    "Recipe": "_recipe.recipe",
     "RecordError": "_errors",
     "VisionIFTError": "_errors",
     "build": "_build",
-    "export": "_export",
-    "interleave_datasets": "_interleave",
-    "plan": "_plan",
+    "export": "_export.export",
+    "interleave_datasets": "_plan.interleave",
+    "plan": "_plan.plan",
     "sources": "_registry",
-    "stream": "_stream",
-    "verify": "_verify",
+    "stream": "_stream.stream",
+    "verify": "_verify.verify",
 }
 
 

@@ -1,6 +1,6 @@
 """``python -m vision_ift`` is ``vision-ift``."""
 
-from vision_ift._cli import main
+from vision_ift._cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -18,9 +18,9 @@ from vision_ift import __version__, _registry
 from vision_ift._build import Progress, build, default_root, fingerprint, silent
 from vision_ift._conversation import FEATURES_JSON, SCHEMA, SCHEMA_VERSION
 from vision_ift._errors import MissingInputError, UnknownNameError, UsageError
-from vision_ift._images import absolute
-from vision_ift._plan import Plan, plan
-from vision_ift._recipe import Recipe, shipped
+from vision_ift._pictures.images import absolute
+from vision_ift._plan.plan import Plan, plan
+from vision_ift._recipe.recipe import Recipe, shipped
 from vision_ift._table import GROUP_ROWS, Table
 
 #: Rows of one range: the unit that `datasets` deals out to processes and workers. Both divide

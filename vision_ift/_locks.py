@@ -19,7 +19,7 @@ import msgspec
 from vision_ift._builder import Builder
 from vision_ift._disk import write_file
 from vision_ift._errors import IntegrityError, RecordError
-from vision_ift._images import safe_path
+from vision_ift._pictures.images import safe_path
 
 #: Of both kinds of lock.
 LOCK_VERSION = 1

@@ -14,7 +14,7 @@ from vision_ift import _registry
 from vision_ift._build import build
 from vision_ift._builder import Builder
 from vision_ift._errors import MissingInputError, RecordError
-from vision_ift._images import Images, image_format
+from vision_ift._pictures.images import Images, image_format
 from vision_ift._table import Table
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

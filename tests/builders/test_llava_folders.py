@@ -11,7 +11,7 @@ import pytest
 
 from tests.exports import picture
 from vision_ift._build import build
-from vision_ift._images import Images
+from vision_ift._pictures.images import Images
 
 #: One picture of each folder of the mix, under the names that the mix writes.
 MIX = (

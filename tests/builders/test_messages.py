@@ -24,7 +24,7 @@ from vision_ift._build import build
 from vision_ift._builder import Dropped
 from vision_ift._conversation import Conversation
 from vision_ift._errors import MissingInputError, RecordError, ServiceError, UsageError
-from vision_ift._images import Images, absolute
+from vision_ift._pictures.images import Images, absolute
 from vision_ift._registry import find
 
 dataset_files = importlib.import_module("vision_ift.builders._dataset_files")

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vision_ift import _sa1b
 from vision_ift._build import build
-from vision_ift._images import Images, image_format
+from vision_ift._fetch import sa1b as _sa1b
+from vision_ift._pictures.images import Images, image_format
 from vision_ift._registry import find
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "mm_instruct" / "root"

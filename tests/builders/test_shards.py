@@ -19,8 +19,8 @@ from vision_ift._build import build
 from vision_ift._builder import Dropped
 from vision_ift._conversation import Conversation
 from vision_ift._errors import MissingInputError, UsageError
-from vision_ift._export import export
-from vision_ift._images import Images
+from vision_ift._export.export import export
+from vision_ift._pictures.images import Images
 from vision_ift._registry import find
 
 expanded = importlib.import_module("vision_ift.builders._tar_files").expanded

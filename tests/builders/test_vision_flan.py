@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 
 from tests.archives import Entry, unicode_path, zipped
 from tests.builders.test_every_builder import plain, rows_of
-from vision_ift._archive import archive_of, quote_member
+from vision_ift._archives.archive import archive_of, quote_member
 from vision_ift._build import build
 from vision_ift._builder import Batch, Dropped
 from vision_ift._conversation import SCHEMA
 from vision_ift._errors import MissingInputError, RecordError, UsageError
-from vision_ift._images import Images, absolute
+from vision_ift._pictures.images import Images, absolute
 from vision_ift._registry import find
 
 tasks_of = importlib.import_module("vision_ift.builders._vision_flan_tasks")

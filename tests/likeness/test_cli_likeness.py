@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from tests.likeness.drawn import asked, encoded, photo, table
 from tests.needs import needs
-from vision_ift import _cli_likeness  # noqa: F401 - registers the commands
-from vision_ift._cli_options import app
-from vision_ift._export import export
-from vision_ift._plan import plan
+from vision_ift._cli import likeness as _cli_likeness  # noqa: F401 - registers the commands
+from vision_ift._cli.options import app
+from vision_ift._export.export import export
+from vision_ift._plan.plan import plan
 
 pytestmark = needs("rensa")
 

@@ -13,14 +13,14 @@ from PIL import Image
 
 from tests.likeness.drawn import asked, encoded, photo, table
 from tests.needs import needs
-from vision_ift._decode_child import Limits
 from vision_ift._errors import MissingInputError, RecordError, UsageError
-from vision_ift._select import Excluded
+from vision_ift._likeness import write as _write
+from vision_ift._likeness.against import read_benchmark
+from vision_ift._likeness.decontaminate import Found, decontaminate
+from vision_ift._likeness.rows import Part
+from vision_ift._pictures.child import Limits
+from vision_ift._recipe.select import Excluded
 from vision_ift._table import Table
-from vision_ift.likeness import _write
-from vision_ift.likeness._against import read_benchmark
-from vision_ift.likeness._decontaminate import Found, decontaminate
-from vision_ift.likeness._rows import Part
 
 pytestmark = needs("rensa")
 

@@ -11,13 +11,13 @@ from PIL import Image
 
 from tests.likeness.drawn import asked, encoded, photo, table
 from tests.needs import needs
-from vision_ift._decode import decode_all
-from vision_ift._recipe import Duplicates
-from vision_ift._select import Selection
+from vision_ift._likeness import pictures as _pictures
+from vision_ift._likeness.groups import CACHE, describe, extra_copies, row_keys
+from vision_ift._likeness.rows import Part
+from vision_ift._pictures.decode import decode_all
+from vision_ift._recipe.recipe import Duplicates
+from vision_ift._recipe.select import Selection
 from vision_ift._table import Table
-from vision_ift.likeness import _pictures
-from vision_ift.likeness._groups import CACHE, describe, extra_copies, row_keys
-from vision_ift.likeness._rows import Part
 
 
 def lay(root: Path) -> dict[str, Selection]:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from tests.likeness.drawn import encoded, photo
 from tests.needs import needs
-from vision_ift._decode_child import Limits
-from vision_ift.likeness._hash import look
+from vision_ift._likeness.hash import look
+from vision_ift._pictures.child import Limits
 
 PHOTOS = 30
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vision_ift._errors import MissingInputError, UsageError
-from vision_ift.likeness._lineage import (
+from vision_ift._likeness.lineage import (
     coco_id,
     count_splits,
     ids_of_references,

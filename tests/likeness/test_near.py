@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vision_ift._errors import UsageError
-from vision_ift.likeness import _near
-from vision_ift.likeness._near import within
+from vision_ift._likeness import near as _near
+from vision_ift._likeness.near import within
 
 Found = set[tuple[int, int, int]]
 

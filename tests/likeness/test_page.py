@@ -12,11 +12,11 @@ import jinja2
 import pytest
 
 from tests.likeness.drawn import asked, encoded, photo, table
-from vision_ift._images import Images
-from vision_ift.likeness import _page
-from vision_ift.likeness._decontaminate import Found, decontaminate
-from vision_ift.likeness._page import MAX_BYTES, _marked, pairs_page
-from vision_ift.likeness._rows import Part
+from vision_ift._likeness import page as _page
+from vision_ift._likeness.decontaminate import Found, decontaminate
+from vision_ift._likeness.page import MAX_BYTES, _marked, pairs_page
+from vision_ift._likeness.rows import Part
+from vision_ift._pictures.images import Images
 
 _CORES = (
     "alert(1)",

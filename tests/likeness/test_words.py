@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from tests.needs import needs
 from vision_ift._errors import UsageError
-from vision_ift.likeness._grams import COMMON_QUESTIONS, GramIndex
-from vision_ift.likeness._minhash import Index, alike, band_rows
-from vision_ift.likeness._words import Words, normalise, runs, shingles, words_of
+from vision_ift._likeness.grams import COMMON_QUESTIONS, GramIndex
+from vision_ift._likeness.minhash import Index, alike, band_rows
+from vision_ift._likeness.words import Words, normalise, runs, shingles, words_of
 
 
 def cut(*texts: str | None) -> Words:
@@ -125,7 +125,7 @@ def test_nearly_all_pairs_above_the_threshold_are_found() -> None:
 @needs("rensa")
 def test_a_signature_is_the_one_of_the_release_that_was_tested() -> None:
     """Golden: with other bits, a list would differ from one machine to the next."""
-    from vision_ift.likeness._minhash import band_keys
+    from vision_ift._likeness.minhash import band_keys
 
     keys = band_keys(shingles(cut("what is in the picture on the wall"), 3), 0.8)
     assert keys.shape == (21, 1)

@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 from tests.exports import small_plan  # noqa: E402
-from vision_ift._export import export  # noqa: E402
+from vision_ift._export.export import export  # noqa: E402
 
 GOLDEN = HERE.parent / "fixtures/energon.json"
 

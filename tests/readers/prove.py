@@ -30,8 +30,8 @@ from PIL import Image  # noqa: E402
 from tests.exports import dialog, plan_of  # noqa: E402
 from tests.readers.told import Rows, sha256  # noqa: E402
 from tests.rows import table_of  # noqa: E402
-from vision_ift._export import export  # noqa: E402
-from vision_ift._verify import verify  # noqa: E402
+from vision_ift._export.export import export  # noqa: E402
+from vision_ift._verify.verify import verify  # noqa: E402
 
 #: What each reader's environment holds; none: the one that this script runs in. Torch is pinned in
 #: the same call, or a package beside it would bring another.

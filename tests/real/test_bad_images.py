@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from vision_ift._decode_child import Picture
+from vision_ift._pictures.child import Picture
 
 # What training does with a picture, written without anything of ours: its outcome a line.
 BY_PILLOW = """
@@ -47,7 +47,7 @@ BY_US = """
 import json, resource, sys
 from pathlib import Path
 import msgspec
-from vision_ift._decode import decode_all
+from vision_ift._pictures.decode import decode_all
 found = list(decode_all(json.load(sys.stdin), lambda name: Path(name).read_bytes(), jobs=2))
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 sys.stdout.buffer.write(msgspec.json.encode([found, peak]))

@@ -14,8 +14,8 @@ import webdataset
 from PIL import Image
 
 import vision_ift  # noqa: F401 - makes the name known to `datasets`
-from vision_ift._export import export
-from vision_ift._plan import Plan, plan
+from vision_ift._export.export import export
+from vision_ift._plan.plan import Plan, plan
 
 RECIPE, TOTAL = "coco_mix", 2000
 
@@ -59,7 +59,7 @@ def test_both_readers_read_what_the_plan_holds(
 ) -> None:
     wanted = mixed.rows(0, TOTAL).to_pylist()
     names = sorted(str(path) for path in shards.glob("*.tar"))
-    from vision_ift._images import Images
+    from vision_ift._pictures.images import Images
 
     pictures = Images(real_root)
     by_name = {one: pictures.read(one) for row in wanted for one in _references(row)}

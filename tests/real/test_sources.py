@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from vision_ift._build import build
-from vision_ift._images import Images
+from vision_ift._pictures.images import Images
 from vision_ift._table import Table
 
 

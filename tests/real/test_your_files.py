@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from vision_ift._build import build
-from vision_ift._images import Images
+from vision_ift._pictures.images import Images
 from vision_ift._table import Table
 
 

@@ -10,7 +10,7 @@ from random import Random
 from tests.reliability.outcome import Control, Outcome
 from tests.reliability.training import EPOCHS, rows_of
 from tests.reliability.world import World, chances, emptied
-from vision_ift._stream import stream
+from vision_ift._stream.stream import stream
 
 
 class Schedules:

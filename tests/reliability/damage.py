@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.reliability.outcome import Control, Outcome
 from tests.reliability.world import World, chances, emptied, finished
-from vision_ift._verify import verify
+from vision_ift._verify.verify import verify
 
 #: A damage changes a folder and says which files it touched.
 Damage = Callable[[Path, random.Random], list[str]]

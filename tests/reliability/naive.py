@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vision_ift._plan import Plan
+from vision_ift._plan.plan import Plan
 
 #: Rows a shard.
 _ROWS = 12

@@ -221,15 +221,15 @@ class Nursery:
 
 def _serve() -> None:
     for name in (
-        "vision_ift._cli",
-        "vision_ift._export",
-        "vision_ift._summary",
+        "vision_ift._cli.main",
+        "vision_ift._export.export",
+        "vision_ift._plan.summary",
         "vision_ift._build",
         "vision_ift.builders.llava",
         "tests.reliability.naive",
         "tests.reliability.training",
-        "vision_ift._stream",
-        "vision_ift._cli_data",
+        "vision_ift._stream.stream",
+        "vision_ift._cli.data",
         "encodings.idna",
         "rich.traceback",
         "multiprocessing.popen_spawn_posix",
@@ -242,7 +242,7 @@ def _serve() -> None:
     import typer
 
     from vision_ift import _registry
-    from vision_ift._cli import app
+    from vision_ift._cli.main import app
 
     typer.main.get_command(app)  # what is read and imported at the first use, once
     _registry.find("llava")
@@ -279,7 +279,7 @@ def _be(order: dict[str, Any]) -> None:
             getattr(module, order["call"])(*order["argv"])
             code = 0
         else:
-            from vision_ift._cli import main
+            from vision_ift._cli.main import main
 
             main()
     except SystemExit as error:

@@ -17,10 +17,10 @@ from typing import Any
 from tests.reliability.outcome import Control, Outcome
 from tests.reliability.world import World, chances, emptied, ended
 from vision_ift._errors import LockedError, MissingInputError
-from vision_ift._manifest import MANIFEST, Manifest, read
-from vision_ift._plan import plan
-from vision_ift._stream import stream
-from vision_ift._verify import verify
+from vision_ift._export.manifest import MANIFEST, Manifest, read
+from vision_ift._plan.plan import plan
+from vision_ift._stream.stream import stream
+from vision_ift._verify.verify import verify
 
 #: What a reader got: the digest of all rows in their order; ``None`` where there is no export yet.
 Reader = Callable[[Path], str | None]

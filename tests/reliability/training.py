@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vision_ift._stream import Stream, stream
+from vision_ift._stream.stream import Stream, stream
 
 #: Steps between two checkpoints.
 _CHECKPOINT_STEPS = 2

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tests.exports import picture, tree
 from tests.reliability.nursery import Child, Nursery
-from vision_ift._manifest import MANIFEST
-from vision_ift._plan import plan
+from vision_ift._export.manifest import MANIFEST
+from vision_ift._plan.plan import plan
 
 #: A name under which nothing finished lies, and the lock, whose bytes mean nothing.
 _UNFINISHED = re.compile(r"\..+\.tmp|.+\.(tmp|done)|\.lock|lock")

@@ -203,7 +203,7 @@ def test_pictures_are_turned_upright_and_may_come_as_arrays() -> None:
     import numpy as np
     import torch
 
-    from vision_ift._pixels import decode_pixels
+    from vision_ift._pictures.pixels import decode_pixels
     from vision_ift.torch import Collate
 
     data = picture(84, 28, orientation=6)

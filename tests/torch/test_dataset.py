@@ -49,7 +49,7 @@ def stateful(dataset: Any, workers: int, **options: Any) -> Any:
 
 
 def wanted(toy: Path, epochs: int = 1) -> list[str]:
-    from vision_ift._stream import stream
+    from vision_ift._stream.stream import stream
 
     return [row["id"] for row in stream(toy, epochs=epochs)]
 
@@ -235,7 +235,7 @@ def test_accelerate_moves_the_epoch(toy: Path) -> None:
 
 def test_arguments_that_cannot_be_meant(toy: Path) -> None:
     from vision_ift._errors import UsageError
-    from vision_ift._stream import stream
+    from vision_ift._stream.stream import stream
     from vision_ift.torch import StreamDataset
 
     for options in ({"batch_size": 0}, {"batch_size": True}, {"collate": list}):
@@ -248,7 +248,7 @@ def test_arguments_that_cannot_be_meant(toy: Path) -> None:
 
 
 def test_a_stream_goes_on_where_it_stands(toy: Path) -> None:
-    from vision_ift._stream import stream
+    from vision_ift._stream.stream import stream
     from vision_ift.torch import StreamDataset
 
     opened = stream(toy)
@@ -263,6 +263,6 @@ def test_a_stream_goes_on_where_it_stands(toy: Path) -> None:
 def test_torch_is_imported_by_nothing_else() -> None:
     import subprocess
 
-    code = "import sys, vision_ift._stream; print('torch' in sys.modules)"
+    code = "import sys, vision_ift._stream.stream; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

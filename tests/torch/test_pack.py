@@ -86,7 +86,7 @@ def test_workers_change_nothing(toy: Path, workers: int) -> None:
 
 
 def test_later_epochs_are_packed_by_the_rows_that_stand_there(toy: Path) -> None:
-    from vision_ift._stream import stream
+    from vision_ift._stream.stream import stream
     from vision_ift.torch import StreamDataset
 
     opened = stream(toy, epochs=2)
@@ -242,7 +242,7 @@ def test_a_pack_that_was_counted_short_is_an_error() -> None:
 
 
 def test_lengths_are_what_the_processor_makes(drawn: Path, tmp_path: Path) -> None:
-    from vision_ift._stream import stream
+    from vision_ift._stream.stream import stream
     from vision_ift.torch import Collate, CollatePacks, Packing, StreamDataset, count_lengths
 
     processor = llava_processor()

@@ -76,7 +76,7 @@ def train(
 
 
 def test_sft_trainer_trains_and_goes_on(drawn: Path, tmp_path: Path) -> None:
-    from vision_ift._stream import stream
+    from vision_ift._stream.stream import stream
     from vision_ift.torch import trainer_dataset
 
     names = {row["id"]: place for place, row in enumerate(stream(drawn))}
@@ -111,7 +111,7 @@ def test_sft_trainer_trains_and_goes_on(drawn: Path, tmp_path: Path) -> None:
 def test_trls_own_collator_takes_the_rows(drawn: Path, tmp_path: Path) -> None:
     from trl import SFTConfig, SFTTrainer
 
-    from vision_ift._stream import stream
+    from vision_ift._stream.stream import stream
     from vision_ift.torch import trainer_dataset
 
     processor = llava_processor()
@@ -142,7 +142,7 @@ def test_ranks_of_a_trainer_together_see_each_row_once(drawn: Path) -> None:
     from accelerate.data_loader import prepare_data_loader
     from torch.utils.data import DataLoader
 
-    from vision_ift._stream import stream
+    from vision_ift._stream.stream import stream
     from vision_ift.torch import trainer_dataset
 
     seen = []
@@ -160,7 +160,7 @@ def test_ranks_of_a_trainer_together_see_each_row_once(drawn: Path) -> None:
 
 def test_a_ranks_share_is_refused(drawn: Path) -> None:
     from vision_ift._errors import UsageError
-    from vision_ift._stream import stream
+    from vision_ift._stream.stream import stream
     from vision_ift.torch import trainer_dataset
 
     with pytest.raises(UsageError, match="world_size=1"):

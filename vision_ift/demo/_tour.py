@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from vision_ift._build import Progress, build, silent
 from vision_ift._errors import OutputError
-from vision_ift._export import export
-from vision_ift._plan import plan
-from vision_ift._recipe import Recipe
+from vision_ift._export.export import export
+from vision_ift._plan.plan import plan
+from vision_ift._recipe.recipe import Recipe
 from vision_ift.demo._draw import draw
 
 RECIPE = "coco_mix"

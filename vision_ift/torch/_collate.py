@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from vision_ift._errors import MissingExtraError, RecordError, UsageError
-from vision_ift._pixels import decode_pixels
+from vision_ift._pictures.pixels import decode_pixels
 
 Row = Mapping[str, Any]
 

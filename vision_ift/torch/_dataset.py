@@ -12,11 +12,11 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from vision_ift._errors import UsageError
-from vision_ift._stream import Stream, stream
+from vision_ift._stream.stream import Stream, stream
 from vision_ift.torch._pack import Packing, count_packs, deal_packs
 
 if TYPE_CHECKING:
-    from vision_ift._plan import Plan
+    from vision_ift._plan.plan import Plan
 
 #: Bytes that workers share with the main process: the cursor they begin at (under 1 KB).
 _SHARED_BYTES = 4096

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from vision_ift._build import Progress, silent
 from vision_ift._disk import write_file
 from vision_ift._errors import IntegrityError, RecordError
-from vision_ift._picture_size import picture_size
-from vision_ift._stream import stream
-from vision_ift._token_counts import _tokenizer_digest
+from vision_ift._pictures.size import picture_size
+from vision_ift._plan.token_counts import _tokenizer_digest
+from vision_ift._stream.stream import stream
 from vision_ift._tokens import ImageRule, find_image_rule, find_tokenizer
 
 if TYPE_CHECKING:
-    from vision_ift._plan import Plan
+    from vision_ift._plan.plan import Plan
 
 #: Rows whose texts are counted at once.
 _ROWS = 512

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_ift._errors import IntegrityError, RecordError, UsageError
-from vision_ift._from_export import ExportRows
-from vision_ift._stream import Stream
+from vision_ift._stream.from_export import ExportRows
+from vision_ift._stream.stream import Stream
 
 Row = dict[str, Any]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from vision_ift._errors import UsageError
-from vision_ift._pixels import decode_pixels
-from vision_ift._stream import Stream
+from vision_ift._pictures.pixels import decode_pixels
+from vision_ift._stream.stream import Stream
 
 
 def trainer_dataset(stream: Stream, *, image_size: int | tuple[int, int] | None = None) -> Any:

@@ -1,0 +1,1 @@
+"""Archives read in place: zip, tar and Parquet, on the disk or behind https, by ``vift://``."""

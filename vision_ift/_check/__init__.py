@@ -1,0 +1,1 @@
+"""What would hurt a run: broken pictures, rows that are too long."""

@@ -1,0 +1,1 @@
+"""A plan becomes WebDataset shards, with a manifest, indexes and a card."""

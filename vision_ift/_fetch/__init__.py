@@ -1,0 +1,1 @@
+"""What can be brought under ROOT: downloads, verified and unpacked."""

@@ -1,0 +1,1 @@
+"""Pictures by reference: found, read, measured, and decoded within limits."""

@@ -1,0 +1,1 @@
+"""What will be delivered: exact counts, the order, budgets, locks."""

@@ -1,0 +1,1 @@
+"""What is asked for: the language of recipes, and the rows that an entry takes."""

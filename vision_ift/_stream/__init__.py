@@ -1,0 +1,1 @@
+"""Rows of an export or a plan, in one global order that resumes exactly."""

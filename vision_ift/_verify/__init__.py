@@ -1,0 +1,1 @@
+"""Whether an export is what it says, and how it is mended."""
