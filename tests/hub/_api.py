@@ -15,7 +15,8 @@ from threading import RLock
 from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlencode
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from tests.hub._store import (
     MAIN,

@@ -114,8 +114,8 @@ class Hub:
         with self._lock:
             self.requests.append(request)
             request.number = len(self.requests)
-            if request.server == "outside":
-                return None
+            if request.server == "outside" or request.path == "/api/agent-harnesses":
+                return None  # asked once a day, whatever a client does
             struck = [fault for fault in self.faults if fault.strikes(request)]
             return struck[0] if struck else None
 

@@ -33,6 +33,7 @@ from vision_ift._export.manifest import (
     Manifest,
     Shard,
     encode,
+    file_digests,
     in_place,
     index_path,
     indexes,
@@ -296,6 +297,8 @@ def _finish(folder: Path, planned: Plan, layout: Layout, shards: list[Shard]) ->
         )
     _sidecars.write_sidecars(folder, manifest, indexes(folder, layout))
     put(folder / CARD, card(manifest).encode())
+    files = file_digests(folder, uniform=layout.uniform)
+    manifest = msgspec.structs.replace(manifest, files=files)
     put(folder / MANIFEST, encode(manifest))
     return manifest
 

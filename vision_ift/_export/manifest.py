@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -31,8 +31,10 @@ import xxhash
 
 from vision_ift._conversation import SCHEMA_VERSION
 from vision_ift._disk import write_file
-from vision_ift._errors import IntegrityError
-from vision_ift._plan.plan import Plan
+from vision_ift._errors import IntegrityError, unopened
+
+if TYPE_CHECKING:  # a stream reads manifests, and has no use for what a plan imports
+    from vision_ift._plan.plan import Plan
 
 #: Our own folder in an export, and what lies in it.
 OWN = "vision_ift"
@@ -44,6 +46,9 @@ GROUPS = f"{OWN}/groups.bin"
 MANIFEST = f"{OWN}/manifest.json"
 INDEX = f"{OWN}/index.arrow"
 LOCK = f"{OWN}/.lock"
+
+#: Files are hashed in pieces of this size, in bytes.
+_PIECE_BYTES = 1 << 20
 
 #: How many dropped rows of a reason are named.
 FIRST = 10
@@ -266,6 +271,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         shards: In order, those of no rows left out; names are paths relative to the export.
         uniform: Whether rows are grouped by the formats of their pictures.
         groups: The groups of a uniform export.
+        files: Path of each of our other files, relative to the export, to its xxh3-128, 32 hex
+            digits: the layout, the plan, the recipe, the index and the groups' file, where there
+            is one. Exports of before have none.
 
     The others are those of :class:`Layout`.
     """
@@ -288,6 +296,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     shards: list[ShardFile]
     uniform: bool = False
     groups: list[GroupOfExport] = []
+    files: dict[str, str] = {}
 
     def shards_of(self, group: str) -> list[ShardFile]:
         """The shards in one group's folder."""
@@ -314,11 +323,15 @@ def read(path: Path, kind: type[S]) -> S | None:
 
     Raises:
         IntegrityError: It is there and is not what was written.
+        MissingInputError: The system does not let us read it.
+        DiskError: The disk fails.
     """
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise unopened(str(path), error) from None
     try:
         value = msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -381,8 +394,30 @@ def indexes(folder: Path, layout: Layout) -> Iterable[pa.RecordBatch]:
             yield batch
 
 
+def file_digests(folder: Path, *, uniform: bool) -> dict[str, str]:
+    """Give what :class:`Manifest` says in ``files``, from the files as they lie there.
+
+    Raises:
+        IntegrityError: One cannot be read.
+    """
+    found = {}
+    for name in (INDEX, LAYOUT, PLAN, RECIPE, *([GROUPS] if uniform else [])):
+        digest = xxhash.xxh3_128()
+        try:
+            with (folder / name).open("rb", buffering=0) as file:
+                while piece := file.read(_PIECE_BYTES):
+                    digest.update(piece)
+        except OSError as error:
+            raise IntegrityError(
+                f"{folder / name} cannot be read: {error.strerror}",
+                hint="run the same command again: it makes the file anew",
+            ) from None
+        found[name] = digest.hexdigest()
+    return found
+
+
 def merge(plan: Plan, layout: Layout, shards: list[Shard]) -> Manifest:
-    """Make the manifest of all shards' records, given in order."""
+    """Make the manifest of all shards' records, given in order; its ``files`` are still empty."""
     digest = xxhash.xxh3_128(f"vision_ift export {SCHEMA_VERSION}".encode())
     shares = [Share() for _ in plan.names]
     image_names: dict[str, int] = {}

@@ -70,7 +70,7 @@ CREATE INDEX idx_sample_parts_full
 """
 
 
-class _Tree(NamedTuple):
+class Tree(NamedTuple):
     """A folder that other readers read as a whole: the export, or one group of a uniform one.
 
     Attributes:
@@ -91,13 +91,14 @@ class _Tree(NamedTuple):
         return {shard.name.removeprefix(self.folder): shard.rows for shard in self.shards}
 
 
-def _trees(manifest: Manifest) -> list[_Tree]:
+def trees(manifest: Manifest) -> list[Tree]:
+    """Give the folders that other readers read: one, or in a uniform export one a group."""
     if not manifest.uniform:
-        return [_Tree("", manifest.export_digest, manifest.shards, 0)]
+        return [Tree("", manifest.export_digest, manifest.shards, 0)]
     found, first = [], 0
     for group in manifest.groups:
         name = f"{manifest.export_digest}-{group.name}"
-        found.append(_Tree(f"{group.name}/", name, manifest.shards_of(group.name), first))
+        found.append(Tree(f"{group.name}/", name, manifest.shards_of(group.name), first))
         first += len(found[-1].shards)
     return found
 
@@ -108,7 +109,7 @@ def names(manifest: Manifest) -> list[str]:
     beside = [*(f"{ENERGON}/{name}" for name in own), "wids.json", "sizes.json"]
     return [
         *(f"{shard.name}.idx" for shard in manifest.shards),
-        *(f"{tree.folder}{name}" for tree in _trees(manifest) for name in beside),
+        *(f"{tree.folder}{name}" for tree in trees(manifest) for name in beside),
         INDEX,
     ]
 
@@ -124,19 +125,19 @@ def write_sidecars(folder: Path, manifest: Manifest, index: Iterable[pa.RecordBa
     Raises:
         DiskError: The disk is full, read-only or failing.
     """
-    _write_index(folder / INDEX, index)
+    write_index(folder / INDEX, index)
     with ipc.open_file(pa.memory_map(str(folder / INDEX))) as reader:
-        for tree in _trees(manifest):
+        for tree in trees(manifest):
             numbers = range(tree.first, tree.first + len(tree.shards))
             for number, shard in zip(numbers, tree.shards, strict=True):
                 put(folder / f"{shard.name}.idx", tar_index(reader.get_batch(number)))
-            _write_tree(folder / tree.folder, tree, manifest, map(reader.get_batch, numbers))
+            write_tree(folder / tree.folder, tree, manifest, map(reader.get_batch, numbers))
 
 
-def _write_tree(
-    folder: Path, tree: _Tree, manifest: Manifest, index: Iterator[pa.RecordBatch]
+def write_tree(
+    folder: Path, tree: Tree, manifest: Manifest, index: Iterator[pa.RecordBatch]
 ) -> None:
-    """Write what lies beside the shards of one folder."""
+    """Write what lies beside the shards of one folder but ``.tar.idx``; errors as above."""
     with explained(folder / ENERGON):
         (folder / ENERGON).mkdir(exist_ok=True)
     counts = tree.rows
@@ -197,7 +198,7 @@ def tar_index(rows: pa.RecordBatch) -> bytes:
     return bytes(np.append(offsets, end).astype("<u8").tobytes())
 
 
-def _wids(manifest: Manifest, tree: _Tree) -> dict[str, Any]:
+def _wids(manifest: Manifest, tree: Tree) -> dict[str, Any]:
     # wids keeps downloads by this name, so another content needs another one. Its md5sum is left
     # out: wids checks it only where it is given, and it would cost a second pass over all bytes.
     return {
@@ -210,7 +211,8 @@ def _wids(manifest: Manifest, tree: _Tree) -> dict[str, Any]:
     }
 
 
-def _write_index(path: Path, index: Iterable[pa.RecordBatch]) -> None:
+def write_index(path: Path, index: Iterable[pa.RecordBatch]) -> None:
+    """Write our index of all shards, whole or not at all; errors as :func:`write_sidecars`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with explained(path):

@@ -62,7 +62,7 @@ def decode_all(
         jobs: Child processes.
         limits: What one picture may cost.
         program: The function that the children call, as ``module:function``; a ``Decode`` of
-            ``_decode_child.py``.
+            ``child.py``.
 
     Raises:
         VisionIFTError: A child cannot be started at all.
@@ -230,8 +230,8 @@ class _Child:
         ours, theirs = socket.socketpair()
         settings = msgspec.json.encode(self._limits).decode()
         # The child imports what this process would, without reading its main script.
-        code = "import sys; sys.path[:] = sys.argv[3:]; from vision_ift import _decode_child as d; "
-        code += "d.serve(sys.argv[1], sys.argv[2])"
+        code = "import sys; sys.path[:] = sys.argv[3:]; "
+        code += "from vision_ift._pictures import child; child.serve(sys.argv[1], sys.argv[2])"
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code, self._program, settings, *sys.path],

@@ -42,9 +42,9 @@ def made_again(standing: Standing) -> Iterator[Path | None]:
         for shard, part in zip(manifest.shards, parts, strict=True):
             (again / shard.name).parent.mkdir(exist_ok=True)
             (again / f"{shard.name}.idx").write_bytes(_sidecars.tar_index(part))
-        for tree in _sidecars._trees(manifest):
+        for tree in _sidecars.trees(manifest):
             of_tree = iter(parts[tree.first : tree.first + len(tree.shards)])
-            _sidecars._write_tree(again / tree.folder, tree, manifest, of_tree)
+            _sidecars.write_tree(again / tree.folder, tree, manifest, of_tree)
         (again / CARD).write_bytes(card(manifest).encode())
         yield again
 

@@ -319,7 +319,7 @@ def _write_beside(standing: Standing, names: list[str]) -> list[str]:
     wrote: list[str] = []
     if INDEX in names and set(standing.parts) == set(standing.shards):
         parts = [part for _, part in sorted(standing.parts.items())]
-        _sidecars._write_index(standing.folder / INDEX, parts)
+        _sidecars.write_index(standing.folder / INDEX, parts)
         wrote.append(INDEX)
     with made_again(standing) as again:
         for name in names:

@@ -411,7 +411,7 @@ def _hold_manifest(standing: Standing) -> None:
             msgspec.structs.replace(new, asked=old.asked)
             for new, old in zip(again.parts, manifest.parts, strict=True)
         ]
-        again = msgspec.structs.replace(again, parts=parts)
+        again = msgspec.structs.replace(again, parts=parts, files=manifest.files)
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         standing.add("manifest", MANIFEST, f"it does not fit the records and the plan: {error}")
         return
