@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test check format full bench wheel clean
+.PHONY: help demo test check format full readers reliability bench wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /'
@@ -42,6 +42,12 @@ format: $(VENV)/dev ## rewrite the files in the house style
 
 full: $(VENV)/full ## install what the tests of the extras need too (torch, transformers, trl)
 
+readers: $(VENV)/dev ## run the real readers over exports (several gigabytes of packages)
+	$(BIN)/python tests/readers/prove.py --venvs readers-venvs
+
+reliability: $(VENV)/full ## try every promise all the way and write RELIABILITY.md (about half an hour)
+	$(BIN)/python -m tests.reliability.run
+
 bench: $(VENV)/dev ## measure against the peers (about half an hour)
 	$(BIN)/python bench/run.py
 
@@ -49,4 +55,4 @@ wheel: $(VENV)/dev ## build the wheel into dist/
 	$(BIN)/python -m build --wheel --outdir dist .
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) demo dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) readers-venvs demo dist build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

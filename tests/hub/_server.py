@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from tests.hub._api import Api, Call, Reply, refused
 from tests.hub._faults import Fault, Request
+from tests.hub._routes import answer
 from tests.hub._store import Blobs, Commit, Entry, Repository
 
 _PIECE_BYTES = 1 << 20
@@ -264,7 +265,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault is None:
                 call = Call(request.method, request.path, request.query, headers, body)
                 missing = refused(404, "this is no way to other hosts")
-                reply = missing if outside else hub.api.answer(call)
+                reply = missing if outside else answer(hub.api, call)
                 self._send(request, reply, body)
             else:
                 self._break(request, fault, headers, body)
@@ -286,7 +287,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault.kind in ("reset_after", "truncated"):
             call = Call(request.method, request.path, request.query, headers, body)
-            reply = self.server.hub.api.answer(call)
+            reply = answer(self.server.hub.api, call)
             for _ in body:
                 pass
             if fault.kind == "truncated" and reply.size > 1 and request.method != "HEAD":

@@ -272,6 +272,20 @@ class _Reader:
         return text
 
 
+def node_of(value: Any) -> Node:
+    """Make a node of plain values (mappings, lists, text, exact numbers, true and false).
+
+    >>> write_yaml(node_of({"name": "x", "amount": Fraction(1, 3), "whole": True}))
+    'name: x\\namount: 1/3\\nwhole: true\\n'
+    """
+    if isinstance(value, dict):
+        return Node({key: node_of(one) for key, one in value.items()}, "", 0, 0)
+    if isinstance(value, list | tuple):
+        return Node([node_of(one) for one in value], "", 0, 0)
+    raw = str(value).lower() if isinstance(value, bool) else str(value)
+    return Node(value, "", 0, 0, raw=raw)
+
+
 def write_yaml(root: Node) -> str:
     """Write a node so that :func:`read_yaml` gives the same values again.
 
@@ -288,9 +302,9 @@ def _block(node: Node) -> list[str]:
     lines = []
     for key, value in node.value.items():
         if not _has_mappings(value):
-            lines.append(f"{_quoted(key)}: {_flow(value)}")
+            lines.append(f"{quoted(key)}: {_flow(value)}")
             continue
-        lines.append(f"{_quoted(key)}:")
+        lines.append(f"{quoted(key)}:")
         for child in value.value:
             deep = isinstance(child.value, dict) and any(map(_has_mappings, child.value.values()))
             first, *rest = _block(child) if deep else [_flow(child)]
@@ -304,15 +318,19 @@ def _has_mappings(node: Node) -> bool:
 
 def _flow(node: Node) -> str:
     if isinstance(node.value, dict):
-        inside = ", ".join(f"{_quoted(key)}: {_flow(one)}" for key, one in node.value.items())
+        inside = ", ".join(f"{quoted(key)}: {_flow(one)}" for key, one in node.value.items())
         return f"{{{inside}}}"
     if isinstance(node.value, list):
         return f"[{', '.join(_flow(child) for child in node.value)}]"
-    return _quoted(node.value) if isinstance(node.value, str) else node.raw
+    return quoted(node.value) if isinstance(node.value, str) else node.raw
 
 
-def _quoted(text: str) -> str:
-    """Write text plain where no reader of YAML could take it for something else."""
+def quoted(text: str) -> str:
+    """Write text plain where no reader of YAML could take it for something else.
+
+    >>> quoted("coco_ift"), quoted("no"), quoted("a: b # c")
+    ('coco_ift', '"no"', '"a: b # c"')
+    """
     if _WORD.fullmatch(text) and not _SURPRISE.fullmatch(text):
         return text
     return _ESCAPED.sub(

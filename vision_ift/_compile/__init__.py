@@ -1,0 +1,1 @@
+"""One recipe to what others run: Energon, LLaMA-Factory, ms-swift, `datasets`."""
