@@ -9,7 +9,6 @@ from tests.hub import _places, _reading, _sending
 from tests.hub._api import Api, Call, Reply, refused
 from tests.hub._store import Refusal
 
-
 Endpoint = Callable[..., Reply]
 _REPO = "(?P<repo>[^/]+/[^/]+)"
 _AT = "(?P<revision>[^/]+)"
@@ -34,7 +33,7 @@ _ROUTES = (
     _route("PUT", f"{_OWN}/settings", _places.settings),
     _route("GET", f"{_OWN}(?:/revision/{_AT})?", _reading.info),
     _route("GET", f"{_OWN}/refs", _places.refs),
-    _route("GET", f"{_OWN}/commits/{_AT}", _sending.commits),
+    _route("GET", f"{_OWN}/commits/{_AT}", _reading.commits),
     _route("POST", f"{_OWN}/branch/(?P<branch>[^/]+)", _places.create_branch),
     _route("DELETE", f"{_OWN}/branch/(?P<branch>[^/]+)", _places.delete_branch),
     _route("GET", f"{_OWN}/discussions", _places.discussions),

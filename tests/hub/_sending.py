@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tests.hub._api import Api, Call, Reply, found
-from tests.hub._store import Refusal, checked_oid
+from tests.hub._store import Refusal, Repository, checked_oid
 
 
 def validate_yaml(api: Api, call: Call) -> Reply:

@@ -99,7 +99,15 @@ class Hub:
         What the client wants from other hosts comes to the Hub as to a proxy, which answers 404
         and writes it down: nothing leaves the machine, and no name is looked up.
         """
-        ours = ("HF_", "HUGGING", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+        ours = (
+            "HF_",
+            "HUGGING",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "ALL_PROXY",
+            "NO_PROXY",
+            "TRANSFORMERS_",
+        )
         kept = {
             name: text for name, text in os.environ.items() if not name.upper().startswith(ours)
         }
