@@ -147,6 +147,10 @@ def _exact(span: Span, offset: int, text: bytes) -> Found:
         record = msgspec.convert(known, Record)
     except msgspec.ValidationError as error:
         raise RecordError(str(error), reason="bad_record") from None
+    except UnicodeEncodeError:  # msgspec encodes a text that stands where none may
+        raise RecordError(
+            "a text with a lone surrogate stands where there is no text", reason="bad_record"
+        ) from None
     move_system(record)
     return Found(name_of(record, span, offset), record, extras, odd)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import ijson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vision_ift._builder import Dropped
@@ -464,6 +464,7 @@ RECORDS = st.one_of(
 
 @settings(max_examples=400)
 @given(records=st.lists(RECORDS, min_size=1, max_size=6), style=st.sampled_from(["list", "lines"]))
+@example(records=['{"id":-0,"conversations":["\\ud800"]}'], style="list")
 def test_drawn_json_is_counted_and_never_changed(
     tmp_path_factory: pytest.TempPathFactory, records: list[str], style: str
 ) -> None:
