@@ -157,7 +157,7 @@ def test_bombs_are_refused_before_they_unpack(
     # The control: Pillow by itself only warns of the first one's like, and unpacks it.
     monkeypatch.setattr(
         Image, "MAX_IMAGE_PIXELS", 89_478_485
-    )  # its own; ours are lifted in a child
+    )  # what Pillow ships
     with pytest.warns(Image.DecompressionBombWarning):
         Image.open(io.BytesIO(png_bomb(10_000, 10_000)))
 
