@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 
-.PHONY: help demo test check format full readers reliability bench wheel clean
+.PHONY: help demo test check format full cards readers reliability bench wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /'
@@ -41,6 +41,9 @@ format: $(VENV)/dev ## rewrite the files in the house style
 	$(BIN)/ruff check --fix .
 
 full: $(VENV)/full ## install what the tests of the extras need too (torch, transformers, trl)
+
+cards: $(VENV)/core ## write cards/ from builders, recipes and claims
+	$(BIN)/python -m vision_ift._cards cards
 
 readers: $(VENV)/dev ## run the real readers over exports (several gigabytes of packages)
 	$(BIN)/python tests/readers/prove.py --venvs readers-venvs
