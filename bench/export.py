@@ -30,10 +30,12 @@ import platform
 import random
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,9 @@ from typing import Any
 NO_SYNC = "VISION_IFT_BENCH_NO_SYNC"
 if NO_SYNC in os.environ:  # at import, so that the processes that an export starts do it as well
     os.fsync = lambda _: None  # type: ignore[assignment]
+
+#: One run of one route is stopped after this time.
+MOST_SECONDS = 120
 
 ROUTES = ("ours", "ours, 2", "ShardWriter", "TarWriter", "tar", "cp")
 SHARD_ROWS = 2000
@@ -145,6 +150,32 @@ def run_command(command: list[str]) -> Any:
     return lambda: subprocess.run(command, check=True)
 
 
+def anonymous_mb(pid: int | str = "self") -> float:
+    """Memory of a process, or of its largest child, that is no page of a mapped file."""
+    place = Path(f"/proc/{pid}")
+    try:
+        status = (place / "status").read_text()
+        children = (place / f"task/{place.resolve().name}/children").read_text().split()
+    except OSError:  # it has just ended
+        return 0
+    found = status.partition("RssAnon:")[2].split()
+    mine = int(found[0]) / 1024 if found else 0
+    return max([mine, *map(anonymous_mb, children)])
+
+
+class Watched(threading.Thread):
+    """Looks at the memory every 20 ms until the work is over."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most = self.before = anonymous_mb()
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        while not self.over.wait(0.02):
+            self.most = max(self.most, anonymous_mb())
+
+
 def child(route: str, work: Path, out: Path) -> None:
     """Do one route's work in this process and print its figures."""
     out.mkdir(parents=True)
@@ -159,16 +190,21 @@ def child(route: str, work: Path, out: Path) -> None:
     else:
         shards = sorted((work / "finished").glob("*.tar"))
         function = run_command(["cp", *map(str, shards), str(out)])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    watched = Watched()
+    if route.startswith("ours"):
+        watched.start()
     started = (time.perf_counter(), cpu())
     function()
     if NO_SYNC not in os.environ and not route.startswith("ours"):
         subprocess.run(["sync", "-f", str(out)], check=True)
     wall, used = time.perf_counter() - started[0], cpu() - started[1]
+    watched.over.set()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     peak = max(peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
     figures = {"wall_s": wall, "cpu_s": used, "peak_mb": peak / 1024}
-    print(json.dumps({**figures, "grown_mb": max(0, peak - before) / 1024}))
+    if route.startswith("ours"):  # of one process; what it held before are imports and the plan
+        figures |= {"anonymous_mb": watched.most, "anonymous_mb_before": watched.before}
+    print(json.dumps(figures))
 
 
 def cpu() -> float:
@@ -178,17 +214,26 @@ def cpu() -> float:
     return sum(one.ru_utime + one.ru_stime for one in found)
 
 
-def measure(route: str, work: Path, *, sync: bool) -> dict[str, float]:
-    """Run a route in a fresh process and remove what it wrote."""
+def measure(route: str, work: Path, *, sync: bool) -> dict[str, float] | str:
+    """Run a route in a fresh process and remove what it wrote; say why where that failed."""
     out = Path(tempfile.mkdtemp(dir=work.parent))
     environment = dict(os.environ) if sync else {**os.environ, NO_SYNC: "1"}
     command = [sys.executable, __file__, "--child", route, str(work), str(out / "out")]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+            timeout=MOST_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"stopped after {MOST_SECONDS} s"
     finally:
         shutil.rmtree(out)
     if done.returncode:
-        sys.exit(f"{route} failed:\n{done.stderr}")
+        return (done.stderr.strip().splitlines() or ["failed"])[-1][:200]
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
@@ -216,6 +261,9 @@ def table(results: dict[str, Any], rows: int) -> list[list[str]]:
                 continue
             mine, other, peer = ours, theirs, PEERS.get(route, route)
             label = what
+            if "why" in theirs:
+                lines.append([label, peer, f"not run: {theirs['why']}", "", ""])
+                continue
             if route == "ours, 2":
                 mine, other, label = theirs, ours, what.replace("Export", "Export by 2 processes")
             seconds = [one["wall_s"]["median"] for one in (mine, other)]
@@ -260,6 +308,7 @@ def main() -> None:
         else:
             child(route, Path(work), Path(out))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the folders are removed
     memory = Path(tempfile.mkdtemp(dir=given.memory))
     disk = Path(tempfile.mkdtemp(dir=given.disk))
     try:
@@ -299,11 +348,22 @@ def bench(given: argparse.Namespace, memory: Path, disk: Path) -> dict[str, Any]
             subprocess.run([*child_work, str(work / "made")], check=True, capture_output=True)
             (work / "made/shards").rename(work / "finished")
         runs: dict[str, list[dict[str, float]]] = {route: [] for route in routes}
+        failed: dict[str, Any] = {}
         for _ in range(given.runs):
             for route in routes:
-                runs[route].append(measure(route, work, sync="sync" in place))
-                print(place, route, runs[route][-1], file=sys.stderr)
-        results[place] = {route: summarise(found) for route, found in runs.items()}
+                if route in failed:
+                    continue
+                found = measure(route, work, sync="sync" in place)
+                print(place, route, found, file=sys.stderr)
+                if not isinstance(found, str):
+                    runs[route].append(found)
+                elif route.startswith("ours"):
+                    sys.exit(f"{route} failed: {found}")
+                else:
+                    failed[route] = {"why": found}
+        results[place] = {
+            route: failed.get(route) or summarise(found) for route, found in runs.items()
+        }
     return results
 
 

@@ -25,6 +25,7 @@ import json
 import os
 import platform
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -214,9 +215,9 @@ def ours_resume(folder: Path, what: str) -> Callable[[], Sizes]:
     def work() -> Sizes:
         one = stream(folder / "long", epochs=4, columns=["images"], bad_rows="skip")
         state = one.state_dict()
-        state["epoch"], state["position"] = (2, 9_000_000) if "epoch" in what else (1, 0)
-        if "epoch" not in what:
-            state["epoch"], state["position"] = 0, one.rows - 100
+        state["epoch"], state["position"] = 0, one.rows - 100
+        if "later" in what:
+            state["epoch"], state["position"] = 2, one.rows * 9 // 10
         one.load_state_dict(state)
         next(one.batches(1))  # its bytes are holes: what is timed is finding it
         yield 0
@@ -366,6 +367,9 @@ WORK = (
 SLOW = {"mds", "energon"}
 MOST_SLOW_ROWS = 1500
 
+#: One run of one contestant is stopped after this time.
+MOST_SECONDS = 90
+
 
 def measure(name: str, what: str, folder: Path) -> dict[str, float]:
     """Run one contestant in this process."""
@@ -405,12 +409,22 @@ def peak_mb() -> float:
 def run_child(python: str, arguments: list[str]) -> tuple[dict[str, float] | None, str]:
     """Measure in a fresh process; ``None`` and why where it cannot be done."""
     environment = {**os.environ, "TMPDIR": tempfile.gettempdir(), "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        [python, __file__, *arguments], capture_output=True, text=True, env=environment, check=False
-    )
-    if done.returncode:
-        return None, (done.stderr.strip().splitlines() or ["failed"])[-1][:200]
+    try:
+        done = subprocess.run(
+            [python, __file__, *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+            timeout=MOST_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"stopped after {MOST_SECONDS} s"
+    except OSError as error:
+        return None, f"{python} cannot be started: {error.strerror}"
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        return None, (done.stderr.strip().splitlines() or ["failed"])[-1][:200]
     found: dict[str, float] = json.loads(lines[-1])
     return found, ""
 
@@ -441,7 +455,7 @@ def table_of_results(results: dict[str, Any], rows: int) -> list[list[str]]:
             theirs = results.get(f"{name}: {what}")
             title = f"{rows:,} rows out of shards: {kind}"
             if not isinstance(theirs, dict) or "seconds" not in theirs:
-                table.append([title, name, "not installed", "", ""])
+                table.append([title, name, f"not run: {results['missing'].get(name)}", "", ""])
                 continue
             each = [
                 one["seconds"]["median"] / (rows if name == "sequential" else one["rows"]["median"])
@@ -491,6 +505,7 @@ def main() -> None:
         else:
             print(json.dumps(measure(name, what, Path(folder))))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the files are removed
     with tempfile.TemporaryDirectory(dir=given.folder) as made:
         results, versions = run_all(Path(made), given)
     table = table_of_results(results, given.rows)
@@ -525,6 +540,8 @@ def run_all(folder: Path, given: argparse.Namespace) -> tuple[dict[str, Any], di
                 continue
             python = pythons.get(name) or sys.executable
             found, why = run_child(python, ["--child", name, what, str(folder)])
+            if found is None and name.startswith("ours"):
+                sys.exit(f"{name}: {what}: {why}")
             if found is None:
                 missing[name] = why
                 print(f"{name}: {why}", file=sys.stderr)

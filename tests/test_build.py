@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -11,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from vision_ift import Absent, Builder, Conversation, Dropped, Message, _registry, build
-from vision_ift._disk import locked
+from vision_ift._disk import locked, replace_folder
 from vision_ift._errors import (
     LockedError,
     MissingInputError,
@@ -173,6 +175,38 @@ def test_a_failed_build_leaves_the_old_table(
     with pytest.raises(ValueError, match="not enough values"):
         build("lines", root=lines, out=out)
     assert Table(out).digest == old
+
+
+def test_a_table_that_a_kill_left_without_its_name_gets_it_back(
+    lines: Path, tmp_path: Path
+) -> None:
+    out, new = tmp_path / "out", tmp_path / "new"
+    old = build("lines", root=lines, out=out).digest
+    shutil.copytree(out, new)
+    (tmp_path / ".out.b.7.old").mkdir()  # of a neighbour called out.b
+    child = os.fork()
+    if child == 0:
+        rename = Path.rename
+
+        def rename_and_die(one: Path, target: Path) -> Path:
+            rename(one, target)
+            os.kill(os.getpid(), signal.SIGKILL)
+            return target
+
+        Path.rename = rename_and_die  # type: ignore[assignment,method-assign]
+        replace_folder(new, out)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert not out.exists()  # nobody finds the table now
+    read = Lines.seen
+    assert build("lines", root=lines, out=out).digest == old
+    assert Lines.seen == read  # it was not built anew
+    left = {path.name for path in tmp_path.glob(".out*.old")}
+    assert left == {".out.b.7.old"}
+    # A kill later on leaves the older table beside the new one.
+    out.with_name(f".out.{child}.old").mkdir()
+    assert build("lines", root=lines, out=out).digest == old
+    assert {path.name for path in tmp_path.glob(".out*.old")} == left
 
 
 def test_a_lock_names_its_owner(tmp_path: Path) -> None:

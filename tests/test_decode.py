@@ -155,9 +155,7 @@ def test_bombs_are_refused_before_they_unpack(
     assert answers["png"][1] == "20000 x 15000 pixels; at most 50,000,000 are decoded"
     assert peak_kib < 400 << 10
     # The control: Pillow by itself only warns of the first one's like, and unpacks it.
-    monkeypatch.setattr(
-        Image, "MAX_IMAGE_PIXELS", 89_478_485
-    )  # what Pillow ships
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 89_478_485)  # what Pillow ships
     with pytest.warns(Image.DecompressionBombWarning):
         Image.open(io.BytesIO(png_bomb(10_000, 10_000)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -18,16 +19,19 @@ import msgspec
 import pyarrow.ipc as ipc
 import pytest
 import webdataset
+import xxhash
 
 from tests import birds
 from tests.exports import delivered, dialog, members, picture, plan_of, small_plan, tree, wanted
 from tests.rows import MakeTable, table_of
 from vision_ift._errors import (
+    DiskError,
     IntegrityError,
     MissingInputError,
     OutputError,
     RecordError,
     UsageError,
+    VisionIFTError,
 )
 from vision_ift._export import export as _export
 from vision_ift._export.export import export
@@ -361,3 +365,61 @@ def test_a_recipe_becomes_shards(others: Path, tmp_path: Path) -> None:
     stored = {path.read_bytes() for path in (root / "birds/pictures").iterdir()}
     assert sum(one["jpg"] in stored for one in found.values()) > 10
     assert (tmp_path / "out/vision_ift/recipe.yaml").read_bytes() == recipe.read_bytes()
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+def test_the_manifest_names_our_other_files_by_their_digests(
+    uniform: bool, plan: Plan, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    export(plan, out=out, shard_bytes=20_000, uniform=uniform)
+    manifest = manifest_of(out)
+    wanted_files = {"index.arrow", "layout.json", "plan.json", "recipe.yaml"}
+    wanted_files |= {"groups.bin"} if uniform else set()
+    assert set(manifest.files) == {f"vision_ift/{name}" for name in wanted_files}
+    for name, digest in manifest.files.items():
+        assert xxhash.xxh3_128_hexdigest((out / name).read_bytes()) == digest
+
+
+def test_a_manifest_of_before_has_no_digests_and_is_still_finished(
+    plan: Plan, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = export(plan, out=out, shard_bytes=20_000)
+    path = out / "vision_ift/manifest.json"
+    stated = json.loads(path.read_bytes())
+    del stated["files"]
+    path.write_text(json.dumps(stated))
+    assert manifest_of(out).files == {}
+    assert export(plan, out=out, shard_bytes=20_000) == first
+    assert "files" not in json.loads(path.read_bytes())
+
+
+def test_our_errors_stand_for_the_system_s(plan: Plan, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export(plan, out=out, shard_bytes=20_000)
+    (out / "vision_ift/manifest.json").unlink()
+    (out / "vision_ift/manifest.json").mkdir()
+    with pytest.raises(VisionIFTError, match=r"manifest\.json cannot be opened"):
+        export(plan, out=out, shard_bytes=20_000)
+
+
+def test_what_stopped_a_shard_is_told_and_not_that_its_leftover_stays(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    unlink = Path.unlink
+
+    def stuck(path: Path, **options: Any) -> None:
+        if ".tar." in path.name:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        unlink(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vision_ift._export.ustar.os.write", full)
+        patch.setattr(Path, "unlink", stuck)
+        with pytest.raises(DiskError, match="No space left"):
+            export(plan, out=tmp_path / "out", shard_bytes=20_000)
+    assert export(plan, out=tmp_path / "out", shard_bytes=20_000).finished

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -191,3 +193,15 @@ def test_a_rank_as_it_is_typed() -> None:
     assert [rank_named(text) for text in (None, "auto", "07")] == [None, "auto", 7]
     with pytest.raises(UsageError, match="'x' is no whole number"):
         rank_named("x")
+
+
+def test_an_owner_that_has_no_name_yet_is_waited_for(tmp_path: Path) -> None:
+    lock = tmp_path / LOCK
+    lock.parent.mkdir()
+    with lock.open("ab", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        naming = threading.Timer(0.05, lambda: file.write(b"process 7 on there\n"))
+        naming.start()
+        with pytest.raises(LockedError, match="process 7 on there"), working(tmp_path, Rank(0, 2)):
+            pass
+        naming.join()

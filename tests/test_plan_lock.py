@@ -18,8 +18,8 @@ from vision_ift._errors import IntegrityError, MissingInputError
 from vision_ift._plan import order as _order
 from vision_ift._plan import permute as _permute
 from vision_ift._plan.lock import digest_of, encode_lock, read_lock
-from vision_ift._plan.plan import Plan, arrange
-from vision_ift._recipe.recipe import Recipe
+from vision_ift._plan.plan import Plan, arrange, plan
+from vision_ift._recipe.recipe import Recipe, shipped
 from vision_ift._recipe.select import Selection
 from vision_ift._table import Table
 
@@ -204,3 +204,17 @@ def test_weights_of_the_lock_are_the_recipes(table: Table) -> None:
         Fraction(20, 91),
         Fraction(1, 91),
     ]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_recipe_is_planned_again_from_its_lock(
+    name: str, drawn_root: Path, tmp_path: Path
+) -> None:
+    how: dict[str, Any] = {"root": drawn_root, "tables": drawn_root.parent / "tables"}
+    once = plan(name, allow_missing=True, **how)
+    lock = tmp_path / f"{name}.json"
+    lock.write_bytes(encode_lock(once.lock()))
+    assert str(drawn_root) not in lock.read_text("utf-8")
+    again = plan(lock, **how)
+    assert again.digest == once.digest
+    assert encode_lock(again.lock()) == lock.read_bytes()

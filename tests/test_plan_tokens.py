@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from PIL import Image
 
 from tests.rows import MakeTable
 from vision_ift._conversation import Conversation, Message, Part
-from vision_ift._errors import RecipeError
+from vision_ift._errors import DiskError, RecipeError
 from vision_ift._pictures.child import Limits, look
 from vision_ift._pictures.size import picture_size
 from vision_ift._plan import token_counts as _token_counts
@@ -233,3 +236,19 @@ def test_a_recipe_with_a_budget_is_planned_from_its_files(drawn_root: Path, tmp_
     assert held == made.segments[0].reached
     assert held >= 200_000
     assert summary["stages"][0]["tokens_asked"] == 200_000
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE])
+def test_a_failing_disk_is_no_missing_picture(
+    code: int, make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be read now must not be counted, and kept, as a picture that is not there."""
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    table = make_table([said(1, "what is it?", "a.jpg")])
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(DiskError, match=re.escape(os.strerror(code))):
+        token_counts(table, None, "llava-1.5", root=tmp_path)

@@ -28,6 +28,13 @@ BROKEN = [
     ("name: a", ":1:1: a recipe has either mix or stages; write mix: and its sources"),
     (GOOD + "stages: []", ":5:1: the recipe has either mix or stages; keep one"),
     ("mix: {}", ":1:6: mix is a list of at least one entry, not a mapping; start each with a dash"),
+    (
+        "mix: [{source: coco_ift, weight: 1}, {source: llava, weight: 2000000000000}]",
+        (
+            ":1:34: coco_ift is too rare: less than one row in 2**32 of what it is mixed with; "
+            "give it a larger weight, or leave it out"
+        ),
+    ),
     ("mix: []", ":1:6: mix is a list of at least one entry; start each with a dash"),
     (
         "mix: coco_ift",

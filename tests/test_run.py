@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from vision_ift._archives.archive import quote_member
-from vision_ift._errors import UsageError
+from vision_ift._errors import UsageError, WorkerError
 from vision_ift._pictures.images import safe_path
 from vision_ift._run import here, local
 
@@ -31,6 +31,16 @@ def test_only_a_few_things_are_under_way_at_once() -> None:
     assert [next(answers) for _ in range(5)] == ["1", "2", "3", "4", "5"]
     assert taken <= 5 + 2 * 2
     answers.close()  # type: ignore[attr-defined]  # it is a generator
+
+
+def test_a_process_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor.submit", refuse)
+    with pytest.raises(WorkerError, match="does not start 2 processes") as caught:
+        list(local(2)(quote_member, ["a"]))
+    assert caught.value.exit_code == 71
 
 
 def test_an_error_in_a_process_is_the_same_error_here() -> None:

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -239,3 +240,22 @@ def test_caps_and_subsets_of_any_table(
         of_task = {n for n, one in enumerate(tasks) if one == task}
         assert len(kept(cap, None) & of_task) == min(cap, len(of_task))
         assert len(kept(cap, share) & of_task) == min(cap, len(kept(None, share) & of_task))
+
+
+def test_of_equal_hashes_the_first_rows_stay(
+    make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As sorting by hash and then by row has it; pruned in several steps, too."""
+
+    def poor(ids: pa.Array, key: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+        return np.array([int(one.rpartition("/")[2]) * 7 % 5 for one in ids.to_pylist()], np.uint64)
+
+    monkeypatch.setattr(_select, "keyed_hashes", poor)
+    monkeypatch.setattr(_select, "_STEP_ROWS", 16)
+    table = make_table([conversation(n, task=f"t{n % 3}") for n in range(200)])
+    for cap in (1, 4, 30, 70):
+        wanted = []
+        for task in range(3):
+            rows = sorted(range(task, 200, 3), key=lambda n: (n * 7 % 5, n))
+            wanted += rows[:cap]
+        assert numbers(table, entry(cap=cap)) == sorted(wanted)

@@ -632,3 +632,61 @@ def test_reading_does_not_import_pandas(made: tuple[Plan, Path]) -> None:
         "assert 'pandas' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_link_that_is_turned_while_it_is_read_mixes_nothing(
+    made: tuple[Plan, Path], staged: tuple[Plan, Path], tmp_path: Path
+) -> None:
+    link = tmp_path / "current"
+    link.symlink_to(made[1])
+    rows = list(stream(made[1]))
+    one = stream(link)
+    got = list(itertools.islice(one, 3))
+    link.unlink()
+    link.symlink_to(staged[1])
+    # The control: by the path itself, the next shard would be one of the other export.
+    first = manifest_of(made[1]).shards[0].name
+    assert (link / first).read_bytes() != (made[1] / first).read_bytes()
+    assert got + list(pickle.loads(pickle.dumps(one))) == rows
+    assert got + list(one) == rows
+
+
+def test_a_stream_sent_elsewhere_refuses_another_export(
+    made: tuple[Plan, Path], staged: tuple[Plan, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(made[1], tmp_path / "here")
+    sent = pickle.dumps(stream(tmp_path / "here"))
+    shutil.rmtree(tmp_path / "here")
+    shutil.copytree(staged[1], tmp_path / "here")
+    with pytest.raises(IntegrityError, match="was another export"):
+        pickle.loads(sent)
+
+
+@pytest.mark.parametrize("uniform", [False, True])
+def test_row_numbers_say_which_rows_an_epoch_has(
+    uniform: bool, staged: tuple[Plan, Path], tmp_path: Path
+) -> None:
+    plan = small_plan(tmp_path, rows=40)
+    export(plan, out=tmp_path / "out", shard_bytes=SHARD, uniform=uniform)
+    kinds: list[tuple[Any, dict[str, Any]]] = [
+        (plan, {}),
+        (tmp_path / "out", {"order": "rows"}),
+        (tmp_path / "out", {"order": "shards"}),
+        (staged[1], {"order": "shards"}),
+    ]
+    for what, options in kinds:
+        one = stream(what, seed=4, columns=["id"], **options)
+        first = ids(one)
+        for epoch in (0, 1, 3):
+            numbers = one.row_numbers(range(one.rows), epoch=epoch)
+            assert sorted(numbers.tolist()) == list(range(one.rows))
+            moved = ids(epoch_of(what, epoch, seed=4, columns=["id"], **options))
+            assert moved == [first[number] for number in numbers.tolist()]
+        with pytest.raises(UsageError, match="positions are"):
+            one.row_numbers([one.rows])
+    assert len(one.row_numbers([])) == 0
+
+
+def test_a_stream_says_whose_share_it_is(made: tuple[Plan, Path]) -> None:
+    one = stream(made[1], rank=1, world_size=3, remainder="drop")
+    assert (one.rank, one.world_size, one.remainder) == (1, 3, "drop")

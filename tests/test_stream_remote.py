@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,3 +193,31 @@ def test_file_urls_are_folders(out: Path) -> None:
     one = stream(f"file://{out}")
     assert one.state_dict()["order"] == "rows"
     assert list(one) == list(stream(out))
+
+
+def test_an_index_that_the_manifest_does_not_name_is_refused(out: Path, server: Server) -> None:
+    data = bytearray(server.files["/vision_ift/index.arrow"])
+    place = data.rindex((512).to_bytes(8, "little"))  # an offset, and a sound one would remain
+    data[place + 1] ^= 4
+    server.files["/vision_ift/index.arrow"] = bytes(data)
+    with pytest.raises(IntegrityError, match=r"index.arrow has the digest"):
+        next(iter(stream(server.url)))
+
+
+def test_a_process_of_this_machine_takes_the_index_over(out: Path, server: Server) -> None:
+    first = stream(server.url)
+    rows = list(itertools.islice(first, 3))
+    fetched = len(server.gets("/vision_ift/index.arrow"))
+    sent = pickle.dumps(first)
+    again = pickle.loads(sent)
+    assert rows + list(again) == list(stream(out))
+    assert len(server.gets("/vision_ift/index.arrow")) == fetched
+    # The process that fetched it is gone: it is fetched again.
+    handed = first._source.handed  # type: ignore[union-attr]  # it reads an export
+    assert handed is not None
+    gone = _blocks.RemoteFolder(server.url, handed._replace(process=2**30))
+    assert gone.index("vision_ift/index.arrow", handed.digest).size == handed.size
+    # Something else is behind that number by then: it is fetched again.
+    other = _blocks.RemoteFolder(server.url, handed._replace(digest="0" * 32))
+    assert other.index("vision_ift/index.arrow", handed.digest).size == handed.size
+    assert len(server.gets("/vision_ift/index.arrow")) >= fetched + 2

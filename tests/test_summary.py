@@ -22,9 +22,9 @@ from vision_ift._plan.licences import judge, licences_of, rank
 from vision_ift._plan.lock import Lock
 from vision_ift._plan.plan import Plan, arrange
 from vision_ift._plan.row_figures import row_figures
-from vision_ift._plan.summary import summarise
+from vision_ift._plan.summary import shown_tokenizer, summarise
 from vision_ift._recipe.recipe import Recipe
-from vision_ift._recipe.select import Selection
+from vision_ift._recipe.select import Selection, select
 from vision_ift._table import Table
 
 
@@ -203,3 +203,35 @@ def test_the_command_plans_continues_compares_and_plans_again(
         called("plan", "coco_mix", *root, "--continue", old)
     with pytest.raises(UsageError, match="two plans are compared as they are"):
         called("plan", "coco_mix", "balanced", *root, "--epoch", 1)
+
+
+def test_a_cap_on_tasks_that_bites_is_said(make_table: MakeTable) -> None:
+    table = make_table([conversation(n, task=f"t{n % 3}") for n in range(90)])
+    recipe = Recipe.parse("{seed: 1, mix: [{source: llava, repeat: 1, cap_per_task: 20}]}")
+    chosen = select(table, recipe.mix[0], seed=recipe.seed)
+    assert (len(chosen), chosen.cut) == (60, 30)
+    summary = summarise(arrange(recipe, {"llava": chosen}, root=Path()))
+    assert summary["warnings"] == ["llava: cap_per_task of 20 bites: it cuts 30 of 90 rows"]
+    wide = Recipe.parse("{seed: 1, mix: [{source: llava, repeat: 1, cap_per_task: 30}]}")
+    assert not select(table, wide.mix[0], seed=1).cut
+
+
+def test_two_plans_are_compared_in_tokens_where_both_know_them(make_table: MakeTable) -> None:
+    table = make_table(30)
+    text = "{%s, mix: [{source: llava, repeat: %d}]}"
+    one, two = (planned(text % ("tokenizer: chars/4", times), {"llava": table}) for times in (1, 3))
+    (part,) = compare(one, two)["parts"]
+    tokens = [side["text_tokens"] for side in part["plans"]]
+    assert tokens[0] > 0
+    assert tokens[1] == 3 * tokens[0]
+    assert [side["image_tokens"] for side in part["plans"]] == [None, None]
+    other = planned(text % ("seed: 1", 1), {"llava": table})
+    for pair in ((one, other), (one, msgspec.convert(two.lock(), Lock))):
+        (part,) = compare(*pair)["parts"]
+        assert [side["text_tokens"] for side in part["plans"]] == [None, None]
+    (part,) = compare(one, other, tokenizer="chars/4")["parts"]
+    assert [side["text_tokens"] for side in part["plans"]] == [tokens[0], tokens[0]]
+
+
+def test_a_local_tokenizers_folder_is_not_shown() -> None:
+    assert shown_tokenizer("hf:/home/me/models/qwen") == "hf:qwen"

@@ -430,7 +430,7 @@ def test_an_export_of_before_is_read(whole: Path, tmp_path: Path) -> None:
     for name in ("layout.json", "manifest.json"):
         path = out / "vision_ift" / name
         value = json.loads(path.read_bytes())
-        for later in ("uniform", "groups", "groups_digest"):
+        for later in ("uniform", "groups", "groups_digest", "files"):
             value.pop(later, None)
         if name == "layout.json":
             value.pop("dropped", None)
@@ -461,11 +461,15 @@ def test_energons_index_is_compared_by_content(out: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA user_version = 7")
         database.commit()
-    assert verify(out).sound
+    assert verify(out, read_data=True).sound
     with closing(sqlite3.connect(path)) as database:
         database.execute("UPDATE samples SET byte_offset = byte_offset + 512 WHERE rowid = 2")
         database.commit()
-    assert named(verify(out)) == {("sidecar", path.relative_to(out).as_posix())}
+    name = path.relative_to(out).as_posix()
+    assert verify(out).sound  # its size is right; what it holds is looked at with the data
+    assert named(verify(out, read_data=True)) == {("sidecar", name)}
+    path.write_bytes(path.read_bytes()[:-512])
+    assert named(verify(out)) == {("sidecar", name)}
 
 
 def test_a_wrong_offset_for_energon_is_found(out: Path) -> None:
@@ -474,3 +478,85 @@ def test_a_wrong_offset_for_energon_is_found(out: Path) -> None:
     offsets[1] += 512
     path.write_bytes(struct.pack(f"<{len(offsets)}Q", *offsets))
     assert named(verify(out)) == {("sidecar", path.relative_to(out).as_posix())}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "wids.json",
+        "train-000000.tar.idx",
+        "vision_ift/layout.json",
+        "vision_ift/plan.json",
+        "vision_ift/recipe.yaml",
+        "vision_ift/manifest.json",
+        "vision_ift/index.arrow",
+        "vision_ift/done/000001.json",
+        "vision_ift/done/000001.arrow",
+    ],
+)
+def test_no_bit_of_our_own_files_can_flip_unseen(name: str, whole: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(whole / "out", tmp_path / "out"))
+    size = (out / name).stat().st_size
+    chance = random.Random(name)
+    for bit in chance.sample(range(8 * size), 25 if name.endswith("manifest.json") else 10):
+        flip(out / name, bit)
+        found = {one.file for one in verify(out, read_data=True).findings}
+        assert name in found, bit
+        flip(out / name, bit)
+    assert verify(out, read_data=True).sound
+
+
+def test_a_digest_that_is_damaged_is_not_pinned_on_its_file(whole: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(whole / "out", tmp_path / "out"))
+    path = out / "vision_ift/manifest.json"
+    value = json.loads(path.read_bytes())
+    digest = value["files"]["vision_ift/plan.json"]
+    other = digest[:7] + ("0" if digest[7] != "0" else "1") + digest[8:]
+    path.write_text(path.read_text().replace(digest, other))
+    assert named(verify(out)) == {("manifest", "vision_ift/manifest.json")}
+
+
+def test_a_link_that_is_turned_meanwhile_changes_nothing(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vision_ift._verify.own import stand
+
+    link = tmp_path / "current"
+    link.symlink_to(whole / "out")
+
+    def turn_then_stand(folder: Path, **more: bool) -> Any:
+        link.unlink()
+        link.symlink_to(whole / "groups")
+        return stand(folder, **more)
+
+    monkeypatch.setattr("vision_ift._verify.verify.stand", turn_then_stand)
+    report = verify(link, read_data=True)
+    assert report.findings == []
+    assert report.path == str(link)
+    assert report.shards == len(shards_of(whole / "out"))
+
+
+def test_what_the_system_refuses_is_an_error_of_ours(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vision_ift._errors import DiskError
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error", "shards")
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    with pytest.raises(DiskError, match="shards cannot be opened: Input/output error"):
+        verify(whole / "out")
+
+
+def test_digests_that_are_none_are_a_finding(whole: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(whole / "out", tmp_path / "out"))
+    path = out / "vision_ift/manifest.json"
+    digest = json.loads(path.read_bytes())["files"]["vision_ift/recipe.yaml"]
+    path.write_text(path.read_text().replace(digest, "no digest at all"))
+    (out / "vision_ift/recipe.yaml").write_bytes(b"{\xff")
+    assert named(verify(out)) == {
+        ("manifest", "vision_ift/manifest.json"),
+        ("recipe", "vision_ift/recipe.yaml"),
+    }

@@ -256,3 +256,89 @@ def test_the_plan_is_made_again_from_the_export_itself(
     shutil.rmtree(root / "birds")
     with pytest.raises((MissingInputError, IntegrityError), match="birds"):
         verify(out, repair=True, root=root, tables=tmp_path / "other")
+
+
+def test_repair_names_the_bytes_that_were_others(out: Path, plan: Plan) -> None:
+    whole = tree(out)
+    name = sorted(out.rglob("*.tar"))[1].relative_to(out).as_posix()
+    numbers = {one.name: number for number, one in enumerate(_shards(out))}
+    import pyarrow.ipc as ipc
+
+    index = ipc.open_file((out / "vision_ift/index.arrow").read_bytes())
+    lines = index.get_batch(numbers[name]).to_pylist()
+    line = lines[len(lines) // 2]
+    at = line["json_offset"] + 5
+    with (out / name).open("r+b") as file:
+        file.seek(at)
+        file.write(b"\xfe\xff")
+        file.seek(line["text_offset"])
+        file.write(b"\xff")
+    report = verify(out, repair=True, recipe=plan)
+    assert report.sound
+    assert tree(out) == whole
+    (restored,) = report.restored
+    assert (restored.file, restored.rows) == (name, 1)
+    assert [(one.start, one.stop, one.row, one.member) for one in restored.places] == [
+        (at, at + 2, line["key"], f"{line['key']}.json"),
+        (line["text_offset"], line["text_offset"] + 1, line["key"], f"{line['key']}.txt"),
+    ]
+    # One that was cut: what was lost is told to the rows.
+    with (out / name).open("r+b") as file:
+        file.truncate(line["offset"])
+    (restored,) = verify(out, repair=True, recipe=plan).restored
+    assert restored.rows == len(lines) - len(lines) // 2
+    assert tree(out) == whole
+
+
+@pytest.mark.parametrize(
+    "name", ["layout.json", "plan.json", "recipe.yaml", "manifest.json", "done/000001.json"]
+)
+def test_any_bit_of_our_own_files_is_turned_back(name: str, out: Path, plan: Plan) -> None:
+    whole = tree(out)
+    path = out / "vision_ift" / name
+    data = path.read_bytes()
+    chance = random.Random(name)
+    for bit in chance.sample(range(8 * len(data)), 8):
+        harmed = bytearray(data)
+        harmed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(harmed)
+        report = verify(out, repair=True, recipe=plan)
+        assert [str(one) for one in report.findings] == [], bit
+        assert tree(out) == whole, bit
+        assert not report.restored
+
+
+def test_what_a_killed_repair_left_is_removed(out: Path, plan: Plan) -> None:
+    whole = tree(out)
+    left = out / "vision_ift/.repair-abc"
+    left.mkdir()
+    (left / "train-000000.tar").write_bytes(b"half")
+    assert verify(out, repair=True, recipe=plan).sound
+    assert tree(out) == whole
+
+
+def test_a_plan_that_went_on_from_another_is_made_again(others: Path, tmp_path: Path) -> None:
+    from vision_ift._plan.plan import plan as make_plan
+
+    root = birds.draw(tmp_path / "root")
+    tables = tmp_path / "tables"
+    recipe = tmp_path / "owls.yaml"
+    recipe.write_text("{name: owls, mix: [{source: birds, weight: 1}]}")
+    first = make_plan(recipe, root=root, tables=tables)
+    later = make_plan(recipe, root=root, tables=tables, total=7, after=(first, 3))
+    out = tmp_path / "out"
+    export(later, out=out, shard_bytes=20_000)
+    whole = tree(out)
+    shard = sorted(out.glob("*.tar"))[0]
+    for given in (None, recipe, out / "vision_ift/plan.json"):
+        shard.unlink()
+        assert verify(out, repair=True, root=root, tables=tables, recipe=given).sound
+        assert tree(out) == whole
+    # Without its lock nothing says where it went on; a copy of the lock does.
+    lock = shutil.copy(out / "vision_ift/plan.json", tmp_path / "kept.json")
+    (out / "vision_ift/plan.json").unlink()
+    shard.unlink()
+    with pytest.raises(IntegrityError, match="plan's lock"):
+        verify(out, repair=True, root=root, tables=tables)
+    assert verify(out, repair=True, root=root, tables=tables, recipe=lock).sound
+    assert tree(out) == whole

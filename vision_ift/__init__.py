@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vision_ift._pictures.images import Images
     from vision_ift._plan.interleave import interleave_datasets
     from vision_ift._plan.plan import Plan, plan
+    from vision_ift._push.push import push
     from vision_ift._recipe.recipe import Recipe
     from vision_ift._registry import names as sources
     from vision_ift._stream.stream import stream
@@ -46,6 +47,7 @@ __all__ = [
     "export",
     "interleave_datasets",
     "plan",
+    "push",
     "sources",
     "stream",
     "verify",
@@ -68,6 +70,7 @@ _HOMES = {
     "export": "_export.export",
     "interleave_datasets": "_plan.interleave",
     "plan": "_plan.plan",
+    "push": "_push.push",
     "sources": "_registry",
     "stream": "_stream.stream",
     "verify": "_verify.verify",

@@ -21,8 +21,15 @@ import xxhash
 from vision_ift import _registry
 from vision_ift._builder import Absent, Batch, Builder, Dropped
 from vision_ift._conversation import SCHEMA_VERSION
-from vision_ift._disk import explained, locked, replace_folder, sync_file, write_file
-from vision_ift._errors import MissingInputError, OutputError, RecordError
+from vision_ift._disk import (
+    explained,
+    locked,
+    recover_folder,
+    replace_folder,
+    sync_file,
+    write_file,
+)
+from vision_ift._errors import MissingInputError, OutputError, RecordError, unopened
 from vision_ift._run import local
 from vision_ift._table import REPORT, BuildReport, Table, TableWriter, row_digests
 
@@ -98,6 +105,7 @@ def build(
     with explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.parent / f".{folder.name}.lock", wait=True):
+        recover_folder(folder)
         if (folder / REPORT).exists():
             table = Table(folder)
             if table.report.fingerprint == fingerprint and not (strict and table.report.broken):
@@ -161,7 +169,10 @@ def _inputs(builder: Builder, root: Path, options: dict[str, Any]) -> list[tuple
         )
     found = []
     for path in builder.inputs(root, **options):
-        status = path.stat()
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise unopened(f"source {builder.name}: {path}", error, hint=hint) from None
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
         size = -1 if path.is_dir() else status.st_size
         found.append((name, size, status.st_mtime_ns))

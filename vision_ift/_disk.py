@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import shutil
 import socket
 import time
@@ -91,7 +92,7 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
             file = stack.enter_context(path.open("a+b", buffering=0))
             if wait:
                 fcntl.flock(file, fcntl.LOCK_EX)
-            elif owner := _owner_or_lock(file):
+            elif owner := owner_or_lock(file, fcntl.LOCK_EX):
                 raise LockedError(
                     f"{path.parent} is being written by {owner}", hint="wait for it to finish"
                 )
@@ -100,17 +101,18 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
-            file.truncate(0)
+            with explained(path):
+                file.truncate(0)
 
 
-def _owner_or_lock(file: BinaryIO) -> str:
-    """Lock a file and give the empty text, or say who holds it.
+def owner_or_lock(file: BinaryIO, kind: int) -> str:
+    """Lock a file (``LOCK_EX`` or ``LOCK_SH``) and give the empty text, or say who holds it.
 
     An owner that has just taken it, or is about to give it up, has no name in it for a moment.
     """
     for _ in range(_NAMELESS_TRIES):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             if owner := file.read(200).decode("utf-8", "replace").strip():
@@ -122,13 +124,31 @@ def _owner_or_lock(file: BinaryIO) -> str:
 
 
 def replace_folder(new: Path, path: Path) -> None:
-    """Put a finished folder in the place of an older one, or of none."""
+    """Put a finished folder in the place of an older one, or of none.
+
+    Whoever is killed between the two renames leaves the older one aside: :func:`recover_folder`.
+    """
     with explained(path):
         if path.exists():
             old = path.with_name(f".{path.name}.{os.getpid()}.old")
             path.rename(old)
             new.rename(path)
+            sync_folder(path.parent)
             shutil.rmtree(old)
         else:
             new.rename(path)
-        sync_folder(path.parent)
+            sync_folder(path.parent)
+
+
+def recover_folder(path: Path) -> None:
+    """Bring back, or remove, what a kill in :func:`replace_folder` left aside; under its lock."""
+    aside = re.compile(rf"\.{re.escape(path.name)}\.\d+\.old")
+    with explained(path):
+        for old in sorted(path.parent.iterdir()):
+            if not aside.fullmatch(old.name):
+                continue
+            if path.exists():
+                shutil.rmtree(old)
+            else:
+                old.rename(path)
+                sync_folder(path.parent)

@@ -51,7 +51,7 @@ def local(jobs: int) -> Run:
     Raises:
         UsageError: ``jobs`` is below 1.
         WorkerError: While the answers are read: a process was killed, as the system does that has
-            no memory left.
+            no memory left, or could not be started.
     """
     if jobs < 1:
         raise UsageError(f"jobs is {jobs}; give 1 or more")
@@ -64,7 +64,14 @@ def local(jobs: int) -> Run:
         waiting: deque[Future[R]] = deque()
         try:
             for thing in things:
-                waiting.append(pool.submit(function, thing))
+                try:
+                    waiting.append(pool.submit(function, thing))
+                except OSError as error:  # of starting a process; what is done in it comes later
+                    raise WorkerError(
+                        f"the system does not start {jobs} processes: {error.strerror}",
+                        hint="run the same command again with fewer --jobs; what is finished is "
+                        "kept",
+                    ) from error
                 if len(waiting) >= 2 * jobs:
                     yield waiting.popleft().result()
             while waiting:

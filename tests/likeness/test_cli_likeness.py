@@ -12,13 +12,10 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from tests.likeness.drawn import asked, encoded, photo, table
-from tests.needs import needs
 from vision_ift._cli import likeness as _cli_likeness  # noqa: F401 - registers the commands
 from vision_ift._cli.options import app
 from vision_ift._export.export import export
 from vision_ift._plan.plan import plan
-
-pytestmark = needs("rensa")
 
 
 def run(*words: object) -> tuple[int, str]:

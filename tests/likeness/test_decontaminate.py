@@ -6,23 +6,21 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from tests.likeness.drawn import asked, encoded, photo, table
-from tests.needs import needs
 from vision_ift._errors import MissingInputError, RecordError, UsageError
 from vision_ift._likeness import write as _write
 from vision_ift._likeness.against import read_benchmark
 from vision_ift._likeness.decontaminate import Found, decontaminate
-from vision_ift._likeness.rows import Part
+from vision_ift._likeness.rows import Part, Texts, with_pieces
 from vision_ift._pictures.child import Limits
 from vision_ift._recipe.select import Excluded
 from vision_ift._table import Table
-
-pytestmark = needs("rensa")
 
 BENCHMARK, CLEAN = 40, 60
 LONG = (
@@ -70,7 +68,7 @@ def lay(folder: Path) -> tuple[Path, Path, Table, dict[str, set[str]]]:
         odd = 2 * n + 1
         plant("both", f"both{n}", encoded(photo(odd), quality=80), question(odd))
         odd += 20
-        plant("text", f"text{n}", None, f"Please say: {question(odd).upper()}!")
+        plant("text", f"text{n}", None, f"Please say {question(odd).upper()}!")
         light = question(odd + 1 - 10 + 1).replace("which of", "tell me which of")
         plant("edited", f"edited{n}", None, light)
         plant("reworded", f"reworded{n}", None, f"Name the vessel that sails off next at quay {n}.")
@@ -292,3 +290,43 @@ def test_nothing_to_compare_with_is_an_error(tmp_path: Path) -> None:
     part = Part("x", table(tmp_path / "t", [asked("0", ["x"])]))
     with pytest.raises(UsageError, match="--against or --lineage"):
         decontaminate([part], [], root=tmp_path)
+
+
+def test_a_question_is_found_among_its_options_and_the_way_to_answer(tmp_path: Path) -> None:
+    """As A-OKVQA and VQAv2 stand in COCO-IFT: 27 of 29 such turns were missed by whole texts."""
+    known = "How did the paper on the wall get holes in it?"
+    (tmp_path / "b.jsonl").write_text(json.dumps({"question": known}))
+    turns = {
+        "options": f"{known}\nA. scissors\nB. pen\nAnswer with the option's letter.",
+        "phrase": f" {known} Answer the question with a short phrase.",
+        "led": f"Look at the picture. Question: {known}",
+        "longer": known.replace("?", " after the party?"),
+        "part": "Did the paper get holes in it?",
+    }
+    made = table(tmp_path / "table", [asked(name, [text]) for name, text in turns.items()])
+    found = decontaminate([Part("llava", made)], [tmp_path / "b.jsonl"], root=tmp_path)
+    assert listed(found).keys() == {"llava/options", "llava/phrase", "llava/led"}
+
+
+def test_pieces_are_sentences_and_lines() -> None:
+    texts = Texts(
+        pa.array(["One? Two. 3.5 m\nA. x", "alone", "", "是吗？好。"], pa.large_string()),
+        np.arange(4),
+        np.arange(4),
+    )
+    found = with_pieces(texts)
+    assert found.texts.to_pylist()[:4] == texts.texts.to_pylist()
+    pieces = [" ".join(one.split()) for one in found.texts.to_pylist()[4:]]
+    assert pieces == ["One", "Two", "3.5 m", "A", "x", "是吗", "好"]
+    assert found.row.tolist()[4:] == [0, 0, 0, 0, 0, 3, 3]
+
+
+def test_names_of_pictures_that_are_not_there_are_lineage(tmp_path: Path) -> None:
+    """POPE's files come without its pictures; they are COCO's, and their names say which."""
+    lines = [{"image": f"COCO_val2014_{n:012d}.jpg", "text": f"Is there a {n}?"} for n in (7, 9)]
+    (tmp_path / "pope.json").write_text("\n".join(map(json.dumps, lines)))
+    rows = [asked(str(n), ["What is it?"], [f"coco/train2017/{n:012d}.jpg"]) for n in range(5, 11)]
+    made = table(tmp_path / "table", rows)
+    found = decontaminate([Part("llava", made)], [tmp_path / "pope.json"], root=tmp_path)
+    assert listed(found) == dict.fromkeys(("llava/7", "llava/9"), "benchmark_lineage")
+    assert found.report["benchmarks"][0]["skipped"] == {"missing_image": 2}

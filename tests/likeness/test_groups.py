@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.likeness.drawn import asked, encoded, photo, table
-from tests.needs import needs
 from vision_ift._likeness import pictures as _pictures
 from vision_ift._likeness.groups import CACHE, describe, extra_copies, row_keys
 from vision_ift._likeness.rows import Part
@@ -63,11 +62,11 @@ def ids(found: Table, rows: NDArray[np.int64]) -> list[str]:
     ("by", "near", "lost"),
     [
         ("text", False, ["0", "3"]),
-        pytest.param("text", True, ["0", "3", "9"], marks=needs("rensa")),
+        pytest.param("text", True, ["0", "3", "9"]),
         ("picture", False, ["0", "white"]),
         ("picture", True, ["0", "1", "white"]),
         ("both", False, ["0"]),
-        pytest.param("both", True, ["0"], marks=needs("rensa")),
+        pytest.param("both", True, ["0"]),
     ],
 )
 def test_a_later_entry_gives_way(by: str, near: bool, lost: list[str], tmp_path: Path) -> None:
@@ -100,25 +99,24 @@ def test_a_row_that_an_entry_does_not_take_is_nobodys_copy(tmp_path: Path) -> No
     assert extra["x"].tolist() == []
 
 
-@needs("rensa")
 def test_nothing_goes_for_being_like_a_copy_of_a_copy(tmp_path: Path) -> None:
     """A chain of small changes: its ends are not alike, so both stay (a control joins them)."""
     words = [f"w{n}" for n in range(60)]
     texts = [" ".join([*(f"new{k}" for k in range(step)), *words[step:]]) for step in (0, 4, 8, 12)]
     made = table(tmp_path / "1", [asked(str(n), [text]) for n, text in enumerate(texts)])
     part = Part("x", made)
-    keys, _ = row_keys([part], by="text", near=True, root=tmp_path)
+    keys, *_ = row_keys([part], by="text", near=True, root=tmp_path)
     assert len(set(keys.tolist())) == 2
     assert keys[0] == keys[1] != keys[2]
     assert keys[2] == keys[3]
-    loose, _ = row_keys([part], by="text", near=True, root=tmp_path, similarity=0.5)
+    loose, *_ = row_keys([part], by="text", near=True, root=tmp_path, similarity=0.5)
     assert len(set(loose.tolist())) == 1
 
 
 def test_groups_are_counted_by_pair_of_sources(tmp_path: Path) -> None:
     found = lay(tmp_path / "root")
     parts = [Part(name, one.table, one.rows) for name, one in found.items()]
-    keys, broken = row_keys(parts, by="picture", near=True, root=tmp_path / "root")
+    keys, broken, _ = row_keys(parts, by="picture", near=True, root=tmp_path / "root")
     told = describe(parts, keys)
     assert broken == {"plain": 2, "truncated": 1, "missing_image": 1}
     assert told["groups"] == 3

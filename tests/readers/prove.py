@@ -34,14 +34,18 @@ from vision_ift._export.export import export  # noqa: E402
 from vision_ift._verify.verify import verify  # noqa: E402
 
 #: What each reader's environment holds; none: the one that this script runs in. Torch is pinned in
-#: the same call, or a package beside it would bring another.
+#: the same call, or a package beside it would bring another. Torch and torchvision have to be of
+#: one kind: an index that gives torch for the processor alone must give that torchvision too.
 PINS: dict[str, tuple[str, ...]] = {
     "webdataset": (),
     "datasets": (),
     "ray": ("ray[data]==2.60.0", "webdataset==1.0.2", "pillow"),
     "energon": ("torch==2.13.0", "megatron-energon==7.4.1"),
     "wids": ("wids==0.1.11", "webdataset==0.2.111", "pillow", "torch==2.13.0"),
-    "open_clip": ("torch==2.13.0", "open_clip_torch==3.3.0", "webdataset==0.2.86", "pandas"),
+    "open_clip": (
+        *("torch==2.13.0", "torchvision==0.28.0", "open_clip_torch==3.3.0"),
+        *("webdataset==0.2.86", "pandas"),
+    ),
 }
 
 #: Layout to the pictures of row n (endings), and how it is exported.

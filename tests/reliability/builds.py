@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.reliability.nursery import Child
 from tests.reliability.outcome import Control, Outcome
-from tests.reliability.world import World, chances, emptied, finished
+from tests.reliability.world import World, begun, chances, emptied, finished
 
 _RECORDS = 12_000
 
@@ -43,7 +43,10 @@ def _tables(out: Path) -> dict[str, str]:
 
 
 def _killed(
-    start: Callable[[Path], Child], out: Path, seed: str, kills: int
+    start: Callable[[Path], Child],
+    out: Path,
+    seed: str,
+    kills: int,
 ) -> tuple[int, list[str]]:
     chance = chances(f"builds {seed}")
     with emptied(out):
@@ -59,7 +62,9 @@ def _killed(
         rounds += 1
         with emptied(out):
             child = start(out)
-            time.sleep(chance.uniform(0, seconds))
+            if seed == "naive":  # before that it reads its input
+                begun(child, out, "*.parquet")
+            time.sleep(chance.uniform(0, 0.6 if seed == "naive" else 1) * seconds)
             if not child.kill():
                 continue
             hits += 1
@@ -89,7 +94,7 @@ def trials(world: World, count: int) -> list[Outcome]:
     hits, wrong = _killed(
         lambda out: world.nursery.command([*command, out]), world.folder / "tables-2", "ours", count
     )
-    few = max(3, count // 5)
+    few = max(5, count // 5)
     struck, spoiled = _killed(
         lambda out: world.nursery.naive("table", [root, out]),
         world.folder / "tables-3",

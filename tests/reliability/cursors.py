@@ -70,7 +70,7 @@ def trials(world: World, count: int) -> list[Outcome]:
     schedules = Schedules(world)
     ours = schedules.run("train", count)
     kills = schedules.kills
-    few = max(3, count // 8)
+    few = max(4, count // 8)
     naive = schedules.run("train_by_buffer", few)
     return [
         Outcome(

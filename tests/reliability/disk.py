@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.reliability.nursery import Child
+from tests.reliability.nursery import Child, removed_at_death
 from tests.reliability.outcome import Control, Outcome
 from tests.reliability.world import World, emptied, finished, wrong_names
 
@@ -22,15 +22,17 @@ _DISK = 74
 def small_disk(options: str) -> Iterator[Path]:
     """Mount a tmpfs with these options, and take it away again."""
     folder = tempfile.mkdtemp()
-    try:
-        command = ["mount", "-t", "tmpfs", "-o", options, "vision_ift_test", folder]
-        subprocess.run(command, check=True)
+    with removed_at_death(Path(folder), mounts=Path(folder)):
         try:
-            yield Path(folder)
+            command = ["mount", "-t", "tmpfs", "-o", options, "vision_ift_test", folder]
+            subprocess.run(command, check=True)
+            try:
+                yield Path(folder)
+            finally:
+                # A writer that a failed test left behind may still hold a file.
+                subprocess.run(["umount", "-l", folder], check=True)
         finally:
-            subprocess.run(["umount", folder], check=True)
-    finally:
-        os.rmdir(folder)
+            os.rmdir(folder)
 
 
 def remount(folder: Path, options: str) -> None:

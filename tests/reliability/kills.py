@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.reliability.nursery import Child
 from tests.reliability.outcome import Control, Outcome
-from tests.reliability.world import World, chances, emptied, ended, finished
+from tests.reliability.world import World, begun, chances, emptied, ended, finished
 
 #: Kills before a run is let end.
 _ROUND = 3
@@ -30,8 +30,16 @@ def trials(world: World, kills: int) -> list[Outcome]:
         hit += more.hits
         rounds += more.rounds
         broken += more.broken
-    naive = Killed(world, "plain", world.writer("plain"), world.whole_of("plain"), each=1)
-    naive.until(max(4, kills // 10))
+    # Before it has begun and after its end nothing can be wrong; a kill then says nothing of it.
+    naive = Killed(
+        world,
+        "plain",
+        world.writer("plain"),
+        world.whole_of("plain"),
+        each=1,
+        at_work=True,
+    )
+    naive.until(max(6, kills // 10))
     return [
         Outcome(
             "A run that is killed at any moment and started again ends in the same bytes as one "
@@ -63,11 +71,13 @@ class Killed:
         whole: dict[str, str],
         *,
         each: int = _ROUND,
+        at_work: bool = False,
     ) -> None:
         self._start = start
         self._whole = whole
         self._out = world.folder / f"killed-{name.replace(' ', '-')}"
         self._each = each
+        self._at_work = at_work
         self._alone = name == "two processes"
         self._chance = chances(f"kills {name}")
         self.hits = self.rounds = 0
@@ -90,7 +100,9 @@ class Killed:
         with emptied(self._out) as out:
             for _ in range(self._each):
                 child = self._start(out)
-                time.sleep(self._chance.uniform(0, self._seconds))
+                if self._at_work:
+                    begun(child, out)
+                time.sleep(self._chance.uniform(0, 0.8 if self._at_work else 1) * self._seconds)
                 hits += child.kill(alone=self._alone and self._chance.random() < 0.5)
                 if ended(out):
                     child.end_workers()

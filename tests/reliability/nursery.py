@@ -14,12 +14,13 @@ import importlib
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,6 +29,16 @@ HERE = Path(__file__).parent
 
 #: Where Debian's libfiu keeps the library that makes POSIX calls fail on demand.
 FIU = Path("/usr/lib/fiu/fiu_posix_preload.so")
+
+#: ``PR_SET_PDEATHSIG`` of ``linux/prctl.h``: no writer outlives the tests that started it.
+_DIE_WITH_PARENT = 1
+
+#: How often, and how long in seconds, a nursery may try to start.
+_STARTS = 6
+_START_SECONDS = 12.0
+
+#: libfiu's lock and threads that start meanwhile do not go together.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"}
 
 #: Whoever takes longer hangs.
 LIMIT_SECONDS = 120.0
@@ -91,6 +102,24 @@ class Child:
         return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
 
 
+@contextlib.contextmanager
+def removed_at_death(folder: Path, *, mounts: Path | None = None) -> Iterator[None]:
+    """Unmount and remove a folder when this process ends, also where it is killed.
+
+    A shell waits for the end of a pipe that only this process holds; whoever ends well has removed
+    the folder by then.
+    """
+    script = 'cat; [ -z "$2" ] || umount -l "$2"; rm -rf --one-file-system "$1"'
+    with subprocess.Popen(
+        ["sh", "-c", script, "sh", str(folder), str(mounts or "")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ):
+        yield
+
+
 class Nursery:
     """The parent of many short-lived writers.
 
@@ -107,16 +136,28 @@ class Nursery:
             **os.environ,
             "PYTHONPATH": str(HERE.parent.parent),
             "HF_HUB_OFFLINE": "1",
-            **({"LD_PRELOAD": str(preload)} if preload is not None else {}),
+            **({"LD_PRELOAD": str(preload), **_ONE_THREAD} if preload is not None else {}),
         }
-        self._server = subprocess.Popen(
+        for _ in range(_STARTS):
+            self._server = self._started()
+            if self._answers(_START_SECONDS):
+                break
+            self.__exit__(None, None, None)  # libfiu now and then stops a process that imports
+        self.ask({})
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [sys.executable, "-m", "tests.reliability.nursery"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            bufsize=0,
             env=self._environment,
             cwd=HERE.parent.parent,
         )
+
+    def _answers(self, seconds: float) -> bool:
+        assert self._server.stdout is not None
+        return bool(select.select([self._server.stdout], [], [], seconds)[0])
 
     def __enter__(self) -> Nursery:
         return self
@@ -130,7 +171,7 @@ class Nursery:
         assert self._server.stdin is not None and self._server.stdout is not None
         self._server.stdin.close()
         try:
-            self._server.wait(10)
+            self._server.wait(2)
         except subprocess.TimeoutExpired:
             self._server.kill()
             self._server.wait()
@@ -139,8 +180,10 @@ class Nursery:
     def ask(self, order: dict[str, Any]) -> Any:
         """Send one order and give the answer."""
         assert self._server.stdin is not None and self._server.stdout is not None
-        self._server.stdin.write(json.dumps(order) + "\n")
-        self._server.stdin.flush()
+        if order:
+            self._server.stdin.write(json.dumps(order).encode() + b"\n")
+        if not self._answers(LIMIT_SECONDS):
+            raise TimeoutError(f"the nursery does not answer to {order}")
         return json.loads(self._server.stdout.readline())
 
     def command(
@@ -246,6 +289,8 @@ def _serve() -> None:
 
     typer.main.get_command(app)  # what is read and imported at the first use, once
     _registry.find("llava")
+    sys.stdout.write("null\n")  # ready
+    sys.stdout.flush()
     for line in sys.stdin:
         order = json.loads(line)
         if "poll" in order:
@@ -262,6 +307,7 @@ def _serve() -> None:
 def _be(order: dict[str, Any]) -> None:
     """Be the child: never returns."""
     os.setsid()
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, number in ((nothing, 0), (log, 1), (log, 2)):

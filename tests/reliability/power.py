@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.reliability.nursery import Child
+from tests.reliability.nursery import Child, removed_at_death
 from tests.reliability.outcome import Control, Outcome
-from tests.reliability.world import World, chances, finished, wrong_names
+from tests.reliability.world import World, begun, chances, finished, wrong_names
 
 #: ``FS_IOC_SHUTDOWN`` of ``linux/fs.h``, and its flag "do not write the log out".
 _SHUTDOWN = 0x8004587D
@@ -83,13 +83,14 @@ def disk() -> Iterator[Disk]:
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
     made = None
-    try:
-        made = Disk(folder)
-        yield made
-    finally:
-        if made is not None:
-            made.unmount()
-        shutil.rmtree(folder)
+    with removed_at_death(folder, mounts=folder / "disk"):
+        try:
+            made = Disk(folder)
+            yield made
+        finally:
+            if made is not None:
+                made.unmount()
+            shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
@@ -140,7 +141,11 @@ def cuts(world: World, place: Disk, name: str, count: int) -> list[str]:
         place.mount()
         with noise(place.place, f"{name} {number}"):
             child = start(place.out)
-            time.sleep(chance.uniform(0.1, 1.1) * seconds)
+            if name == "ours":
+                time.sleep(chance.uniform(0.1, 1.1) * seconds)
+            else:  # before it has begun there is nothing to lose
+                begun(child, place.out)
+                time.sleep(chance.uniform(0, 0.8) * seconds)
             place.cut()
         _cut_off(place, child)
         broken = wrong_names(place.out, whole)
@@ -171,7 +176,7 @@ def lost_after_the_end(world: World, place: Disk, name: str, count: int) -> int:
 
 def trials(world: World, count: int) -> list[Outcome]:
     """Cut the power so many times."""
-    some = max(4, count // 4)
+    some = max(6, count // 4)
     few = max(2, count // 8)
     with disk() as place:
         ours = cuts(world, place, "ours", count)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.reliability.kills import worker_pids
 from tests.reliability.nursery import Child
 from tests.reliability.outcome import Control, Outcome
-from tests.reliability.world import World, chances, emptied, ended, finished, wrong_names
+from tests.reliability.world import World, begun, chances, emptied, ended, finished, wrong_names
 
 _RANKS = 3
 
@@ -65,17 +65,20 @@ def _round(world: World, out: Path, *, ours: bool, seed: str, kills: int) -> tup
 def _lost_workers(world: World, count: int) -> tuple[int, list[str]]:
     """Kill one worker of two, as the system does that runs out of memory."""
     chance = chances("workers")
-    hits = 0
+    hits = number = 0
     wrong = []
-    for number in range(count):
+    while hits < count and number < 5 * count:
+        number += 1
         with emptied(world.folder / "lost-worker") as out:
             child = world.nursery.command(world.export(out, jobs=2))
             deadline = time.monotonic() + 30
-            while len(worker_pids(child.pid)) < 2 and time.monotonic() < deadline:
+            while not worker_pids(child.pid) and time.monotonic() < deadline:
                 if child.poll() is not None:
                     break
                 time.sleep(0.002)
-            time.sleep(chance.uniform(0, 0.5))
+            if number % 2:  # else while they start
+                begun(child, out)
+            time.sleep(chance.uniform(0, 0.05))
             hit = _kill_one(worker_pids(child.pid))
             code = child.wait()
             child.end_workers()

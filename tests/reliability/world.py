@@ -132,6 +132,15 @@ def ended(out: Path) -> bool:
     return (out / MANIFEST).exists()
 
 
+def begun(child: Child, out: Path, pattern: str = "*.tar") -> None:
+    """Wait until a writer has something under a final name, or has ended.
+
+    What strikes a naive writer counts from there, however slow the machine is at that moment.
+    """
+    while child.poll() is None and next(out.glob(pattern), None) is None:
+        time.sleep(0.001)
+
+
 def chances(seed: str) -> random.Random:
     """A generator of a trial's own."""
     return random.Random(f"vision_ift reliability {seed}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.reliability.nursery import Child
 from tests.reliability.outcome import Control, Outcome
-from tests.reliability.world import World, chances, emptied, finished
+from tests.reliability.world import World, begun, chances, emptied, finished
 
 #: Writers that start at once.
 _AT_ONCE = 4
@@ -59,12 +59,11 @@ def dead_owners(world: World, name: str, count: int) -> list[str]:
     whole = world.whole_of(name)
     chance = chances(f"dead owner {name}")
     wrong = []
-    with emptied(world.folder / "timed") as out:
-        seconds = world.seconds(name, out)
     for number in range(count):
         with emptied(world.folder / f"dead-{name}") as out:
             child = world.writer(name)(out)
-            time.sleep(chance.uniform(0.3, 0.9) * seconds)
+            begun(child, out)
+            time.sleep(chance.uniform(0, 0.05))
             child.kill()
             last = world.writer(name)(out)
             if last.wait() != 0 or finished(out) != whole:

@@ -182,7 +182,7 @@ def duplicates(
     folder = root.expanduser() if root is not None else default_root()
     with watched() as progress:
         parts = _parts(what, folder, tables=tables, jobs=jobs, progress=progress)
-        keys, broken = _groups.row_keys(
+        keys, broken, crowded = _groups.row_keys(
             parts,
             by=by,
             near=near,
@@ -203,6 +203,7 @@ def duplicates(
             {"name": part.name, "rows": len(part), "digest": part.table.digest} for part in parts
         ],
         "pictures_without_hash": broken,
+        "crowded_texts": crowded,
         **_groups.describe(parts, keys),
     }
     if out is not None:
@@ -235,6 +236,11 @@ def _show_groups(report: dict[str, Any], out: Path | None) -> None:
         )
     for reason, count in report["pictures_without_hash"].items():
         note(f"{count:,} pictures not compared: {reason}")
+    if report["crowded_texts"]:
+        note(
+            f"{report['crowded_texts']:,} texts share runs with so many others that they were "
+            "compared with the first 32 of them only, and are close to none of those"
+        )
     if out is not None:
         say(f"written: {out / 'groups.parquet'}, exclude.jsonl, duplicates.json")
 
@@ -298,9 +304,9 @@ def _write_splits(export: Path, out: Path, listed: set[tuple[str, int]]) -> list
     import pyarrow as pa
     import pyarrow.ipc as ipc
 
+    from vision_ift._cards.text import dump_yaml
     from vision_ift._disk import write_file
     from vision_ift._export.manifest import INDEX, LAYOUT, MANIFEST, PLAN, Layout, Manifest, read
-    from vision_ift._export.sidecars import dump_yaml
     from vision_ift._plan.lock import read_lock
 
     manifest = read(export / MANIFEST, Manifest)

@@ -16,8 +16,12 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+import vision_ift._cli.card
+import vision_ift._cli.compile
+import vision_ift._cli.convert
 import vision_ift._cli.data
 import vision_ift._cli.likeness
+import vision_ift._cli.push
 import vision_ift._cli.verify  # noqa: F401 - each registers its commands
 from vision_ift._cli.console import finish, note, say, show_json, show_table, watched
 from vision_ift._cli.options import (

@@ -73,7 +73,8 @@ def plan(
     }
     with watched() as progress:
         if other is not None:
-            _show_both(recipe, other, as_json=as_json, total=total, progress=progress, **how)
+            counting = {"tokenizer": tokenizer, "image_tokens": image_tokens}
+            _show_both(recipe, other, counting, as_json, total=total, progress=progress, **how)
             return
         made = make_plan(
             recipe,
@@ -177,20 +178,40 @@ def _licences(judged: dict[str, Any]) -> str:
     return text
 
 
-def _show_both(first: str, second: str, *, as_json: bool, total: int | None, **how: Any) -> None:
+def _show_both(
+    first: str,
+    second: str,
+    counting: dict[str, str | None],
+    as_json: bool,
+    *,
+    total: int | None,
+    **how: Any,
+) -> None:
     """Compare two recipes, or a recipe and a lock, or two locks."""
     from vision_ift._plan.compare import compare
 
-    both = compare(_plan_or_lock(first, total, how), _plan_or_lock(second, total, how))
+    both = compare(
+        _plan_or_lock(first, total, how),
+        _plan_or_lock(second, total, how),
+        tokenizer=counting["tokenizer"],
+        image_tokens=counting["image_tokens"],
+        jobs=how["jobs"],
+        progress=how["progress"],
+    )
     if as_json:
         show_json(both)
         return
     one, two = both["plans"]
     say(f"{one['name']}: {one['rows']:,} rows; {two['name']}: {two['rows']:,} rows", style="bold")
+    counted = [
+        key
+        for key, by in (("text_tokens", "tokenizer"), ("image_tokens", "image_rule"))
+        if both[by] is not None
+    ]
     rows = []
     for part in both["parts"]:
         cells: list[object] = [part["name"]]
-        for key in ("delivered", "share", "repeats"):
+        for key in ("delivered", "share", "repeats", *counted):
             for side in part["plans"]:
                 value = None if side is None else side[key]
                 if isinstance(value, float):
@@ -198,7 +219,10 @@ def _show_both(first: str, second: str, *, as_json: bool, total: int | None, **h
                 cells.append("-" if value is None else value)
         rows.append(cells)
     show_table(
-        ("part", "rows#", "rows#", "share#", "share#", "times#", "times#"),
+        (
+            *("part", "rows#", "rows#", "share#", "share#", "times#", "times#"),
+            *(f"{key.replace('_', ' ')}#" for key in counted for _ in (1, 2)),
+        ),
         rows,
         title="of each pair, the first plan stands first",
     )

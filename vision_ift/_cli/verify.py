@@ -79,6 +79,10 @@ def verify(
 def _show(report: VerifyReport) -> None:
     for name in report.repaired:
         say(f"written again: {name}")
+    for one in report.restored[:_MOST_FINDINGS]:
+        say(f"{one}")
+        for place in one.places:
+            say(f"  bytes {place.start:,} to {place.stop:,}: {place.what}")
     if report.readers:
         show_table(
             ("reader", "tried with", "reads", "rows#", "why", "how"),

@@ -7,18 +7,15 @@ function of the manifest alone.
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from vision_ift._cards.head import size_category
+from vision_ift._cards.text import cell, join_card, table
 from vision_ift._export.manifest import Manifest, PartOfExport
-from vision_ift._export.sidecars import dump_yaml
 
 #: The name of the card in an export.
 CARD = "README.md"
-
-_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"))
-_MORE_SIZES = ((10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"))
 
 
 def features(manifest: Manifest, image_names: Iterable[str]) -> list[dict[str, Any]]:
@@ -65,7 +62,6 @@ def head(manifest: Manifest) -> dict[str, Any]:
     """The card's YAML head as plain data."""
     languages = {language for part in manifest.parts for language in part.languages}
     known = sorted(languages - {"unknown"})
-    size = next((word for limit, word in _SIZES + _MORE_SIZES if manifest.rows < limit), "n>1B")
     shards = f"{manifest.split}-*.tar"
     # A configuration for each group; the folders' names say nothing to `datasets`.
     configs = [
@@ -89,7 +85,7 @@ def head(manifest: Manifest) -> dict[str, Any]:
         "license": "other",
         **({"language": known} if known else {}),
         "task_categories": ["image-text-to-text"],
-        "size_categories": [size],
+        "size_categories": [size_category(manifest.rows)],
         "tags": ["webdataset", "visual-instruction-tuning", "vision_ift"],
         "configs": configs,
         "dataset_info": described,
@@ -99,7 +95,7 @@ def head(manifest: Manifest) -> dict[str, Any]:
 def card(manifest: Manifest) -> str:
     """Write the card of an export."""
     sections = [
-        f"# {_cell(manifest.name)}",
+        f"# {cell(manifest.name)}",
         (
             f"{manifest.rows:,} conversations with {manifest.images:,} pictures in "
             f"{len(manifest.shards):,} WebDataset shards ({manifest.bytes:,} bytes), made by "
@@ -111,7 +107,7 @@ def card(manifest: Manifest) -> str:
         _dropped(manifest),
         _loading(manifest),
         "## Identity\n\n"
-        + _table(
+        + table(
             ("digest", "of"),
             [
                 (f"`{manifest.plan_digest}`", "the plan (`vision_ift/plan.json`)"),
@@ -119,14 +115,13 @@ def card(manifest: Manifest) -> str:
             ],
         ),
     ]
-    yaml = dump_yaml(head(manifest)).decode()
-    return f"---\n{yaml}---\n\n" + "\n\n".join(part for part in sections if part) + "\n"
+    return join_card(head(manifest), "\n\n".join(part for part in sections if part))
 
 
 def _composition(manifest: Manifest) -> str:
     rows = [
         (
-            _cell(part.name) + ("" if part.source == part.name else f" ({_cell(part.source)})"),
+            cell(part.name) + ("" if part.source == part.name else f" ({cell(part.source)})"),
             f"{part.rows:,}",
             f"{part.images:,}",
             f"{part.asked:.2%}",
@@ -134,11 +129,11 @@ def _composition(manifest: Manifest) -> str:
         )
         for part in manifest.parts
     ]
-    text = "## Composition\n\n" + _table(
+    text = "## Composition\n\n" + table(
         ("part", "conversations", "pictures", "share asked", "share delivered"), rows
     )
     if manifest.missing:
-        left_out = ", ".join(_cell(name) for name in manifest.missing)
+        left_out = ", ".join(cell(name) for name in manifest.missing)
         text += f"\n\nLeft out, because the source was not there: {left_out}."
     return text
 
@@ -158,19 +153,19 @@ def _groups(manifest: Manifest) -> str:
     return (
         "## Groups\n\nRows with the same image members lie in a folder of their own, which is a "
         "configuration for `datasets`.\n\n"
-        + _table(("folder", "image members", "conversations", "bytes"), rows)
+        + table(("folder", "image members", "conversations", "bytes"), rows)
     )
 
 
 def _licences(manifest: Manifest) -> str:
     def lines(part: PartOfExport) -> list[tuple[str, str, str]]:
         return [
-            (_cell(part.name), _cell(license_), f"{rows:,}")
+            (cell(part.name), cell(license_), f"{rows:,}")
             for license_, rows in sorted(part.licenses.items())
         ]
 
     rows = [line for part in manifest.parts for line in lines(part)]
-    return "## Licences\n\nEach conversation names its own (`license` in its JSON).\n\n" + _table(
+    return "## Licences\n\nEach conversation names its own (`license` in its JSON).\n\n" + table(
         ("part", "licence", "conversations"), rows
     )
 
@@ -178,9 +173,9 @@ def _licences(manifest: Manifest) -> str:
 def _dropped(manifest: Manifest) -> str:
     if not manifest.dropped:
         return ""
-    return "## Left out\n\nThe first ten of each are in `vision_ift/manifest.json`.\n\n" + _table(
+    return "## Left out\n\nThe first ten of each are in `vision_ift/manifest.json`.\n\n" + table(
         ("reason", "conversations"),
-        [(_cell(reason), f"{rows:,}") for reason, rows in sorted(manifest.dropped.items())],
+        [(cell(reason), f"{rows:,}") for reason, rows in sorted(manifest.dropped.items())],
     )
 
 
@@ -225,17 +220,3 @@ rows = webdataset.WebDataset({shards}, shardshuffle=False).decode("pil")
 
 With Ray: `ray.data.read_webdataset("{folder}", file_extensions=["tar"]{decoder})`. Energon reads
 the folder as it is{each} (`.nv-meta/`), wids by `wids.json`."""
-
-
-def _table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [titles, ("---",) * len(titles), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-_SPECIAL = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|<>#"})
-
-
-def _cell(text: str) -> str:
-    """Make text from data harmless in Markdown: one line, no markup."""
-    plain = html.escape(" ".join(text.split()), quote=False)
-    return plain.translate(_SPECIAL)

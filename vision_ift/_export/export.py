@@ -46,6 +46,7 @@ from vision_ift._export.manifest import (
 from vision_ift._export.ranks import Rank, leave_no_locks, rank_of, settling, working
 from vision_ift._export.settle import Asked, check_space, clean, differences, settle
 from vision_ift._export.shard import write_shard
+from vision_ift._export.shared import call_on_each
 from vision_ift._plan.plan import Plan, plan
 from vision_ift._recipe.recipe import Recipe
 from vision_ift._run import local
@@ -245,7 +246,7 @@ def _write(
     progress("export", done, total)
     tasks = [(number, _expected(folder, layout, number)) for number in pending]
     work = functools.partial(_write_one, planned, layout, folder, strict)
-    for shard in local(min(jobs, max(1, len(tasks))))(work, tasks):
+    for shard in call_on_each(work, tasks, jobs=min(jobs, max(1, len(tasks)))):
         shards[shard.number] = shard
         done += _span_rows(layout, shard.number)
         progress("export", done, total)

@@ -386,7 +386,9 @@ def indexes(folder: Path, layout: Layout) -> Iterable[pa.RecordBatch]:
         try:
             with ipc.open_file(path.read_bytes()) as reader:
                 batch = reader.get_batch(0)
-        except (OSError, pa.ArrowInvalid) as error:
+        except OSError as error:
+            raise unopened(str(path), error, hint="run the same command again") from None
+        except pa.ArrowInvalid as error:
             raise IntegrityError(
                 f"{path} cannot be read: {error}", hint="remove it and run the same command again"
             ) from None
@@ -398,7 +400,8 @@ def file_digests(folder: Path, *, uniform: bool) -> dict[str, str]:
     """Give what :class:`Manifest` says in ``files``, from the files as they lie there.
 
     Raises:
-        IntegrityError: One cannot be read.
+        MissingInputError: One is not there.
+        DiskError: The disk fails.
     """
     found = {}
     for name in (INDEX, LAYOUT, PLAN, RECIPE, *([GROUPS] if uniform else [])):
@@ -408,8 +411,9 @@ def file_digests(folder: Path, *, uniform: bool) -> dict[str, str]:
                 while piece := file.read(_PIECE_BYTES):
                     digest.update(piece)
         except OSError as error:
-            raise IntegrityError(
-                f"{folder / name} cannot be read: {error.strerror}",
+            raise unopened(
+                str(folder / name),
+                error,
                 hint="run the same command again: it makes the file anew",
             ) from None
         found[name] = digest.hexdigest()

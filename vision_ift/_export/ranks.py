@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
-from vision_ift._disk import explained, locked
+from vision_ift._disk import explained, locked, owner_or_lock
 from vision_ift._errors import LockedError, UsageError
 from vision_ift._export.manifest import LOCK, OWN
 
@@ -133,14 +133,11 @@ def working(folder: Path, rank: Rank | None) -> Iterator[None]:
 
 
 def _share(file: BinaryIO, folder: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        owner = file.read(200).decode("utf-8", "replace").strip() or "another process"
+    owner = owner_or_lock(file, fcntl.LOCK_SH)
+    if owner:
         raise LockedError(
             f"{folder} is being written by {owner}, and not by ranks", hint="wait for it to finish"
-        ) from None
+        )
 
 
 def _refuse_other_worlds(folder: Path, rank: Rank) -> None:

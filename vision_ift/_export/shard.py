@@ -17,6 +17,7 @@ Reference: WebDataset, https://github.com/webdataset/webdataset.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -108,7 +109,9 @@ def write_shard(
                 path.unlink(missing_ok=True)
             sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        # What stopped the writing tells more than that its leftover cannot be removed either.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return shard, lines.batch(number)
 
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from vision_ift._archives.archive import SCHEME, archive_of, quote_member
 from vision_ift._conversation import MAX_TEXT_CHARS
 from vision_ift._errors import MissingInputError, RecordError, UsageError
+from vision_ift._likeness.lineage import coco_id
 from vision_ift._pictures.images import safe_path
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif")
@@ -44,6 +45,9 @@ _MAX_LINE_BYTES = 16 << 20
 _MAX_FILES = 5_000_000
 _MAX_DEPTH = 40
 
+#: Characters of a picture's path that are looked at for an id.
+_MAX_PATH = 1000
+
 _FAULTS = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
@@ -58,6 +62,7 @@ class Benchmark:
         references: Distinct pictures.
         shown: The pictures of each row, as places in ``references``.
         texts: Its questions; ``asked`` is the row of each.
+        named: COCO ids in the names of pictures that are not there.
         skipped: Reason to the number of files or rows that could not be used.
         skipped_first: The first ten of them.
     """
@@ -69,6 +74,7 @@ class Benchmark:
     shown: list[list[int]] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
+    named: set[int] = field(default_factory=set)
     skipped: dict[str, int] = field(default_factory=dict)
     skipped_first: list[str] = field(default_factory=list)
     places: dict[str, int] = field(default_factory=dict)
@@ -314,6 +320,8 @@ class _Reader:
                 reference = self._find(found, folder, path)
                 if reference is None:
                     found.skip("missing_image", f"{row}: {path[:200]!r}")
+                    if (coco := coco_id(path[:_MAX_PATH])) is not None:
+                        found.named.add(coco[0])
                 else:
                     references.append(reference)
         if references or said:

@@ -113,7 +113,6 @@ def decontaminate(
 
     Raises:
         UsageError: Nothing to compare with, a bad number, or a benchmark that cannot be read.
-        MissingExtraError: Near questions without the extra ``dedup``.
     """
     if not against and not lineage:
         raise UsageError("there is nothing to compare with", hint="give --against or --lineage")
@@ -126,6 +125,8 @@ def decontaminate(
         for one in against
     ]
     _name_apart(benchmarks)
+    # What a benchmark names speaks for itself, though its pictures were not given.
+    lists += [List(f"names in {one.name}", frozenset(one.named)) for one in benchmarks if one.named]
     shown = Shown(parts)
     near = text_similarity if text_similarity < 1 else None
     asked = [Questions(one, near) for one in benchmarks]

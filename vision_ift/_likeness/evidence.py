@@ -28,7 +28,7 @@ from vision_ift._likeness.lineage import SPLITS, Ids, List
 from vision_ift._likeness.minhash import SHINGLE_WORDS, Index
 from vision_ift._likeness.near import within
 from vision_ift._likeness.pictures import HASHED, Fingerprints, fingerprints
-from vision_ift._likeness.rows import Part, Shown, questions
+from vision_ift._likeness.rows import Part, Shown, questions, with_pieces
 from vision_ift._likeness.words import normalise, shingles, words_of
 from vision_ift._pictures.images import Images
 
@@ -252,13 +252,16 @@ class Questions:
 
 
 def by_question(parts: list[Part], asked: list[Questions], progress: Progress) -> list[Evidence]:
-    """Find the rows with a benchmark's question in a user turn; a list entry a benchmark."""
+    """Find the rows with a benchmark's question in a user turn; a list entry a benchmark.
+
+    A turn is compared as a whole and by its sentences and lines, of which the question may be one.
+    """
     hits: list[list[Evidence]] = [[] for _ in asked]
     total = sum(len(part) for part in parts)
     done = 0
     for part in parts:
         for numbers, batch in part.batches(["messages"]):
-            texts = questions(batch)
+            texts = with_pieces(questions(batch))
             encoded = normalise(texts.texts).dictionary_encode()
             codes = encoded.indices.to_numpy().astype(np.int64)
             order = np.argsort(codes, kind="stable")

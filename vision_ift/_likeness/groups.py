@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ from vision_ift._likeness.minhash import SHINGLE_WORDS, alike
 from vision_ift._likeness.near import within
 from vision_ift._likeness.pictures import HASHED, Fingerprints, fingerprints
 from vision_ift._likeness.rows import Part, Shown, whole_texts
-from vision_ift._likeness.words import Words, normalise, shingles, words_of
+from vision_ift._likeness.words import Words, join, normalise, shingles, words_of
 from vision_ift._pictures.child import Limits
 from vision_ift._pictures.images import Images
 
@@ -64,13 +64,12 @@ def extra_copies(
 
     Returns:
         Row numbers of each entry's table, in rising order; entries that lose nothing have none.
-
-    Raises:
-        MissingExtraError: Near texts without the extra ``dedup``.
     """
     parts = [Part(name, one.table, one.rows) for name, one in found.items()]
-    keys, _ = row_keys(parts, by=rule.by, near=rule.near, root=root, jobs=jobs, progress=progress)
-    extra = beyond(keys, places(parts), keep=rule.keep)
+    found_keys = row_keys(
+        parts, by=rule.by, near=rule.near, root=root, jobs=jobs, progress=progress
+    )
+    extra = beyond(found_keys.keys, places(parts), keep=rule.keep)
     taken: dict[str, NDArray[np.int64]] = {}
     start = 0
     for part in parts:
@@ -106,6 +105,21 @@ def beyond(keys: NDArray[np.int64], place: NDArray[np.int64], *, keep: int) -> N
     return extra
 
 
+class Keyed(NamedTuple):
+    """The key of every row, and what could not be compared.
+
+    Attributes:
+        keys: Of all parts' rows, one after the other.
+        broken: Pictures without a hash, by reason.
+        crowded: Texts that share so much with so many others that not all of these were looked at,
+            and that are close to none of those that were (:func:`alike`).
+    """
+
+    keys: NDArray[np.int64]
+    broken: dict[str, int]
+    crowded: int
+
+
 def row_keys(
     parts: list[Part],
     *,
@@ -118,13 +132,14 @@ def row_keys(
     strict: bool = False,
     jobs: int = 1,
     progress: Progress = silent,
-) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """Give every row of all parts its key, and count the pictures that have no hash, by reason."""
+) -> Keyed:
+    """Give every row of all parts its key, and count what could not be compared."""
     place = places(parts)
     by_text = by_picture = None
     broken: dict[str, int] = {}
+    crowded = 0
     if by in ("text", "both"):
-        by_text = _text_keys(parts, place, similarity if near else None, progress)
+        by_text, crowded = _text_keys(parts, place, similarity if near else None, progress)
     if by in ("picture", "both"):
         shown = Shown(parts)
         known = fingerprints_of(
@@ -136,10 +151,10 @@ def row_keys(
     if by_text is None or by_picture is None:
         only = by_text if by_text is not None else by_picture
         assert only is not None
-        return only, broken
+        return Keyed(only, broken, crowded)
     alone = (by_text == ALONE) | (by_picture == ALONE)
     _, both = np.unique(np.stack([by_text, by_picture]), axis=1, return_inverse=True)
-    return np.where(alone, ALONE, both.reshape(-1)), broken
+    return Keyed(np.where(alone, ALONE, both.reshape(-1)), broken, crowded)
 
 
 def fingerprints_of(
@@ -182,8 +197,9 @@ def fingerprints_of(
 
 def _text_keys(
     parts: list[Part], place: NDArray[np.int64], similarity: float | None, progress: Progress
-) -> NDArray[np.int64]:
-    """Key every row by all that it says, normalised."""
+) -> tuple[NDArray[np.int64], int]:
+    """Key every row by all that it says, normalised; count the texts that may miss a near one."""
+    crowded = 0
     digests = np.zeros((len(place), 2), np.uint64)
     words: list[Words] = []
     done = 0
@@ -204,17 +220,10 @@ def _text_keys(
     keys = keys.reshape(-1).astype(np.int64)
     empty = ~digests.any(axis=1)
     if similarity is not None and len(first):
-        sets = _joined(words)
-        distinct = _taken(sets, first)
-        pairs = alike(distinct, similarity)
+        pairs = alike(_taken(join(words), first), similarity)
+        crowded = pairs.crowded
         keys = _led(keys, place, len(first), pairs.left, pairs.right)
-    return np.where(empty, ALONE, keys)
-
-
-def _joined(pieces: list[Words]) -> Words:
-    hashes = np.concatenate([piece.hashes for piece in pieces])
-    counts = np.concatenate([piece.counts for piece in pieces])
-    return Words(hashes, np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]))
+    return np.where(empty, ALONE, keys), crowded
 
 
 def _taken(sets: Words, which: NDArray[np.int64]) -> Words:

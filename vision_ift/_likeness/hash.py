@@ -20,10 +20,10 @@ from vision_ift._pictures.child import (
     FORMATS,
     Limits,
     Picture,
-    _import_decoders,
-    _plain,
-    _too_many,
-    _webp_size,
+    import_decoders,
+    plain_detail,
+    too_many_pixels,
+    webp_size,
 )
 
 #: Changes whenever a picture's hash may change.
@@ -51,17 +51,17 @@ _COSINES = np.round(
 
 def look(data: bytes, limits: Limits) -> Picture:
     """Hash one picture: ``detail`` holds 16 hex digits, or ``plain``."""
-    width, height = _webp_size(data)  # Pillow makes room for a WebP before it says how large it is
+    width, height = webp_size(data)  # Pillow makes room for a WebP before it says how large it is
     try:
         if width * height > limits.pixels:
-            return _too_many(width, height, limits)
+            return too_many_pixels(width, height, limits)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image_module, _ = _import_decoders()
+            image_module, _ = import_decoders()
             with image_module.open(io.BytesIO(data), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > limits.pixels:
-                    return _too_many(width, height, limits)
+                    return too_many_pixels(width, height, limits)
                 turn = image.getexif().get(0x0112, 1) if "exif" in image.info else 1
                 grey = _turned(_small(data, image, image_module), turn)
     except MemoryError:
@@ -70,7 +70,7 @@ def look(data: bytes, limits: Limits) -> Picture:
         text = f"{error}"
         return Picture(
             reason="truncated" if "truncated" in text.lower() else "bad_image",
-            detail=_plain(type(error).__name__, text),
+            detail=plain_detail(type(error).__name__, text),
         )
     return Picture(detail=picture_hash(grey), width=width, height=height)
 

@@ -45,6 +45,10 @@ class Part:
             yield numbers, batch
 
 
+#: Where a sentence, a line or what introduces them ends.
+_PIECE_ENDS = r"\n|[?!。？！：]|[.:]\s"
+
+
 class Texts(NamedTuple):
     """Texts of some rows, one after the other.
 
@@ -64,6 +68,26 @@ def questions(batch: pa.RecordBatch) -> Texts:
     texts, row, turn, roles = _turns(batch)
     asked = np.flatnonzero(pc.equal(roles, "user").to_numpy(zero_copy_only=False))
     return Texts(texts.take(pa.array(asked)), row[asked], turn[asked])
+
+
+def with_pieces(texts: Texts) -> Texts:
+    """Add to every text its sentences and lines, where it has several.
+
+    A source's turn is often a benchmark's question and more: its options, or how to answer it.
+    """
+    pieces = pc.split_pattern_regex(texts.texts.cast(pa.large_string()), _PIECE_ENDS)
+    counts = pc.list_value_length(pieces).to_numpy().astype(np.int64)
+    flat = pieces.flatten()
+    several = np.repeat(counts > 1, counts)
+    spoken = np.asarray(pc.match_substring_regex(flat, r"\p{L}").to_numpy(zero_copy_only=False))
+    taken = np.flatnonzero(several & spoken)
+    owner = np.repeat(np.arange(len(counts)), counts)[taken]
+    both = [texts.texts.cast(pa.large_string()), flat.take(pa.array(taken))]
+    return Texts(
+        pa.concat_arrays(both),
+        np.concatenate([texts.row, texts.row[owner]]),
+        np.concatenate([texts.turn, texts.turn[owner]]),
+    )
 
 
 def whole_texts(batch: pa.RecordBatch) -> pa.Array:

@@ -121,3 +121,16 @@ def shingles(words: Words, length: int) -> Words:
     first[1:] = (owner[1:] != owner[:-1]) | (hashes[1:] != hashes[:-1])
     counts = np.bincount(owner[first], minlength=len(words))
     return Words(hashes[first], np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]))
+
+
+def join(pieces: list[Words]) -> Words:
+    """Put texts one after the other; the pieces are given up on the way."""
+    counts = np.concatenate([np.empty(0, np.int64), *(piece.counts for piece in pieces)])
+    bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    hashes = np.empty(int(bounds[-1]), np.uint64)
+    stop = len(hashes)
+    while pieces:  # from the end, so that memory is given back as it is taken
+        piece = pieces.pop()
+        hashes[stop - len(piece.hashes) : stop] = piece.hashes
+        stop -= len(piece.hashes)
+    return Words(hashes, bounds)

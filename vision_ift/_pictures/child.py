@@ -142,7 +142,7 @@ def serve(program: str, settings: str) -> None:
     limits = msgspec.json.decode(settings, type=Limits)
     module, _, name = program.partition(":")
     decode: Decode = getattr(__import__(module, fromlist=[name]), name)
-    _import_decoders()
+    import_decoders()
     connection = socket.socket(fileno=0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     _limit(resource.RLIMIT_CORE, 0)
@@ -183,7 +183,7 @@ def _limit_processor(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (int(used + seconds) + 2, hard))
 
 
-def _import_decoders() -> tuple[Any, Any]:
+def import_decoders() -> tuple[Any, Any]:
     """Import all that a decode may need, before the limits hold; give ``Image``, ``ImageOps``."""
     from PIL import (  # noqa: F401 - Pillow finds them by being imported
         GifImagePlugin,
@@ -202,12 +202,12 @@ def _import_decoders() -> tuple[Any, Any]:
 
 def look(data: bytes, limits: Limits) -> Picture:
     """Decode one picture fully, as training does; runs inside a child."""
-    image_module, ops = _import_decoders()
-    width, height = _webp_size(data)  # Pillow makes room for a WebP before it says how large it is
+    image_module, ops = import_decoders()
+    width, height = webp_size(data)  # Pillow makes room for a WebP before it says how large it is
     name, mode = "", ""
     try:
         if width * height > limits.pixels:
-            return _too_many(width, height, limits)
+            return too_many_pixels(width, height, limits)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow warns of is either said below or harmless
             with image_module.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -215,7 +215,7 @@ def look(data: bytes, limits: Limits) -> Picture:
                 # Phones' JPEGs with a second picture behind the first are JPEGs.
                 name, mode = image.format.replace("MPO", "JPEG"), image.mode
                 if width * height > limits.pixels:
-                    return _too_many(width, height, limits, format=name, mode=mode)
+                    return too_many_pixels(width, height, limits, format=name, mode=mode)
                 image.load()
                 orientation = image.getexif().get(0x0112, 1)
                 # Turning and converting one pixel needs all that it needs for the whole picture.
@@ -237,7 +237,7 @@ def look(data: bytes, limits: Limits) -> Picture:
         text = f"{error}"
         return Picture(
             reason="truncated" if "truncated" in text.lower() else "bad_image",
-            detail=_plain(type(error).__name__, text),
+            detail=plain_detail(type(error).__name__, text),
             format=name,
             width=width,
             height=height,
@@ -245,7 +245,7 @@ def look(data: bytes, limits: Limits) -> Picture:
         )
 
 
-def _too_many(width: int, height: int, limits: Limits, **known: str) -> Picture:
+def too_many_pixels(width: int, height: int, limits: Limits, **known: str) -> Picture:
     return Picture(
         reason="too_many_pixels",
         detail=f"{width} x {height} pixels; at most {limits.pixels:,} are decoded",
@@ -255,13 +255,13 @@ def _too_many(width: int, height: int, limits: Limits, **known: str) -> Picture:
     )
 
 
-def _plain(kind: str, text: str) -> str:
+def plain_detail(kind: str, text: str) -> str:
     """Make a decoder's message the same in every run: without an object's address."""
     before, mark, _ = text.partition("<_io.")
     return f"{kind}: {before.rstrip() if mark else text}"[:DETAIL_CHARS]
 
 
-def _webp_size(data: bytes) -> tuple[int, int]:
+def webp_size(data: bytes) -> tuple[int, int]:
     """Read width and height from a WebP's header; 0 and 0 where it is none.
 
     Source: RFC 9649 sections 2.5 (``VP8 ``), 2.6 (``VP8L``) and 2.7 (``VP8X``).

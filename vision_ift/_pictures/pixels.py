@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_ift._errors import RecordError, UsageError
-from vision_ift._pictures.child import DETAIL_CHARS, FORMATS, Limits, _webp_size
+from vision_ift._pictures.child import DETAIL_CHARS, FORMATS, Limits, webp_size
 from vision_ift._pictures.images import image_format
 
 #: What a picture's bytes may be.
@@ -227,7 +227,7 @@ def _header_size(data: Data, kind: str) -> tuple[int, int]:
     """Read width and height from a header; 0 and 0 where they do not stand where they should."""
     start = bytes(data[:32])
     if kind == "webp":
-        return _webp_size(start)
+        return webp_size(start)
     if kind == "png" and len(start) >= 24:
         width, height = struct.unpack_from(">II", start, 16)
         return width, height

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from vision_ift._pictures.child import _webp_size
+from vision_ift._pictures.child import webp_size
 from vision_ift._pictures.images import image_format
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -36,7 +36,7 @@ def picture_size(data: bytes) -> tuple[int, int] | None:
         width, height = struct.unpack_from("<HH", data, 6)
         return _shown(width, height, 1)
     if kind == "webp":
-        width, height = _webp_size(data)
+        width, height = webp_size(data)
         return _shown(width, height, _webp_orientation(data))
     return None
 

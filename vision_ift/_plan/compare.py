@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from vision_ift._build import Progress, silent
 from vision_ift._plan.continued import distinct, marked
 from vision_ift._plan.lock import Lock, LockedPart
 from vision_ift._plan.permute import Permutation
 from vision_ift._plan.plan import Plan
+from vision_ift._plan.summary import shown_tokenizer, summarise
 
 Mask = NDArray[np.bool_]
 
@@ -53,8 +57,22 @@ class _Draw(NamedTuple):
         return found
 
 
-def compare(first: Plan | Lock, second: Plan | Lock) -> dict[str, Any]:
+def compare(
+    first: Plan | Lock,
+    second: Plan | Lock,
+    *,
+    tokenizer: str | None = None,
+    image_tokens: str | None = None,
+    jobs: int = 1,
+    progress: Progress = silent,
+) -> dict[str, Any]:
     """Compare two plans: the object that ``vision-ift plan A B --json`` prints.
+
+    Args:
+        first, second: Plans, or locks.
+        tokenizer, image_tokens: What counts tokens; ``None``: what both recipes name, where they
+            name the same.
+        jobs, progress: As for the counting of tokens.
 
     Returns:
         ``plans``: name, digest, rows of both; ``parts``: by name of an entry what each delivers
@@ -81,15 +99,17 @@ def compare(first: Plan | Lock, second: Plan | Lock) -> dict[str, Any]:
     names = list(dict.fromkeys(draw.part.name for side in sides for draw in side))
     by_name = [{draw.part.name: draw for draw in side} for side in sides]
     totals = [sum(draw.stop - draw.start for draw in side) for side in sides]
+    rules = _rules(first, second, tokenizer, image_tokens)
+    tokens = [_tokens(one, rules, jobs, progress) for one in (first, second)]
     parts = []
     for name in names:
-        pair = [side.get(name) for side in by_name]
+        sides_of = zip(by_name, totals, tokens, strict=True)
         parts.append(
             {
                 "name": name,
                 "plans": [
-                    _described(draw, total) if draw is not None else None
-                    for draw, total in zip(pair, totals, strict=True)
+                    {**_described(side[name], total), **known[name]} if name in side else None
+                    for side, total, known in sides_of
                 ],
             }
         )
@@ -113,10 +133,45 @@ def compare(first: Plan | Lock, second: Plan | Lock) -> dict[str, Any]:
             }
             for one, total in zip((first, second), totals, strict=True)
         ],
+        "tokenizer": shown_tokenizer(rules[0]),
+        "image_rule": rules[1],
         "parts": parts,
         "tables": shared,
         "not_compared": apart,
     }
+
+
+_Rules = tuple[str | None, str | None]
+
+
+def _rules(
+    first: Plan | Lock, second: Plan | Lock, tokenizer: str | None, image_tokens: str | None
+) -> _Rules:
+    """What counts the tokens of both; a lock has no rows to count."""
+    if not (isinstance(first, Plan) and isinstance(second, Plan)):
+        return None, None
+    one, two = first.recipe, second.recipe
+    same = one.tokenizer if one.tokenizer == two.tokenizer else None
+    rule = one.image_tokens if one.image_tokens == two.image_tokens else None
+    return tokenizer or same, image_tokens or rule
+
+
+def _tokens(
+    what: Plan | Lock, rules: _Rules, jobs: int, progress: Progress
+) -> defaultdict[str, dict[str, int | None]]:
+    """The tokens of every part; ``None`` where nothing counts them for both."""
+    none: dict[str, int | None] = {"text_tokens": None, "image_tokens": None}
+    found: defaultdict[str, dict[str, int | None]] = defaultdict(lambda: dict(none))
+    if isinstance(what, Lock) or rules == (None, None):
+        return found
+    # What the recipe itself names must not speak where the other's does not.
+    alike = msgspec.structs.replace(what.recipe, tokenizer=rules[0], image_tokens=rules[1])
+    for part in summarise(replace(what, recipe=alike), jobs=jobs, progress=progress)["sources"]:
+        of_part = found[part["name"]]
+        for key in none:
+            if part[key] is not None:
+                of_part[key] = (of_part[key] or 0) + part[key]
+    return found
 
 
 def _described(draw: _Draw, total: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def summarise(
         "name": plan.recipe.name,
         "rows": len(plan),
         **{key: _total(parts, key) for key in ("images", "rounds", "text_tokens", "image_tokens")},
-        "tokenizer": tokenizer,
+        "tokenizer": shown_tokenizer(tokenizer),
         "image_rule": image_tokens,
         "uncounted": uncounted,
         "unique": sum(_unique(plan).values()),
@@ -87,6 +88,17 @@ def summarise(
     }
 
 
+def shown_tokenizer(name: str | None) -> str | None:
+    """Name a tokenizer without the folders of this machine.
+
+    >>> shown_tokenizer("hf:/home/me/models/qwen"), shown_tokenizer("chars/4")
+    ('hf:qwen', 'chars/4')
+    """
+    if name is None or not name.startswith("hf:"):
+        return name
+    return f"hf:{PurePath(name[3:]).name}"
+
+
 def _parts(plan: Plan, counted: Mapping[str, TokenCounts]) -> list[dict[str, Any]]:
     """Describe every source number that is there."""
     parts: list[dict[str, Any]] = []
@@ -99,13 +111,6 @@ def _parts(plan: Plan, counted: Mapping[str, TokenCounts]) -> list[dict[str, Any
         count, start = delivered[number], given.get(entry.name, 0)
         given[entry.name] = start + count
         order = Permutation(entry.name, len(selection), seed=plan.recipe.seed)
-        figures, tokens = row_figures(selection.table), counted[entry.name]
-        sums = {
-            "images": figures.images,
-            "rounds": figures.rounds,
-            "text_tokens": tokens.text,
-            "image_tokens": tokens.image,
-        }
         licence = _registry.find(entry.source).license
         report = selection.table.report
         parts.append(
@@ -122,13 +127,11 @@ def _parts(plan: Plan, counted: Mapping[str, TokenCounts]) -> list[dict[str, Any
                 "share": round(count / len(plan), 6) if len(plan) else 0.0,
                 "repeats": round(count / len(selection), 4),
                 "unique": distinct(order, start, start + count),
-                **{
-                    key: _sum(values, selection, order, start, count)
-                    for key, values in sums.items()
-                },
+                **_sums(selection, counted[entry.name], order, start, count),
                 "license": licence,
                 "licenses": judge(_statements(selection, licence)),
                 "copies": plan.copies.get(entry.name, 0),
+                "cut": selection.cut,
                 "dropped": report.dropped,
                 "absent": [one["name"] for one in report.absent],
             }
@@ -157,6 +160,20 @@ def _dropped(present: Mapping[str, Selection]) -> dict[str, int]:
 def _total(parts: list[dict[str, Any]], key: str) -> int | None:
     values = [part[key] for part in parts]
     return None if None in values else sum(values)
+
+
+def _sums(
+    selection: Selection, tokens: TokenCounts, order: Permutation, start: int, count: int
+) -> dict[str, int]:
+    """Sum what the rows that a source gives hold."""
+    figures = row_figures(selection.table)
+    values = {
+        "images": figures.images,
+        "rounds": figures.rounds,
+        "text_tokens": tokens.text,
+        "image_tokens": tokens.image,
+    }
+    return {key: _sum(one, selection, order, start, count) for key, one in values.items()}
 
 
 def _sum(values: Values, selection: Selection, order: Permutation, start: int, count: int) -> int:
@@ -294,6 +311,13 @@ def _warnings(
             f"{stage.cap:,}"
             for name in capped_parts(stage, here)
         ]
+    caps = {entry.name: entry.cap_per_task for entry in plan.recipe.mix}
+    found += [
+        f"{name}: cap_per_task of {caps[name]:,} bites: it cuts {one.cut:,} of "
+        f"{one.cut + len(one) + plan.copies.get(name, 0):,} rows"
+        for name, one in _selections(plan).items()
+        if one.cut
+    ]
     found += [f"{name} is left out: {why}" for name, why in plan.missing.items()]
     if plan.unknown_excludes:
         found.append(

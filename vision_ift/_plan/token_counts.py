@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vision_ift._archives.archive import SCHEME
 from vision_ift._archives.ranges import is_url
 from vision_ift._build import Progress, silent
-from vision_ift._errors import MissingInputError, RecordError
+from vision_ift._errors import MissingInputError, RecordError, unopened
 from vision_ift._pictures.images import Images, safe_path
 from vision_ift._pictures.size import needs_all, picture_size
 from vision_ift._plan.row_figures import Columns, kept_columns, sums_within
@@ -191,7 +191,7 @@ def _head_of(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(_HEAD_BYTES)
     except OSError as error:
-        raise MissingInputError(f"picture {path} cannot be opened: {error.strerror}") from None
+        raise unopened(f"picture {path}", error) from None
 
 
 def _tokenizer_digest(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection
 from fractions import Fraction
 from math import gcd, lcm
@@ -42,6 +43,8 @@ _SAME = ("text", "picture", "both")
 
 #: Weights are dealt exactly; their sum without a common divisor is at most this (``_order.py``).
 MOST_WEIGHT = 2**42
+#: A part is dealt one row at least of so many of what it is mixed with (``_plan/order.py``).
+_RAREST = 2**32
 MOST_TEMPERATURE = 100
 _MOST_TERM = 1000
 
@@ -130,7 +133,7 @@ def read_stage(node: Node, *, called: str | None, tokenizer: bool) -> Stage:
     unique([one.name for one in entries], nodes, "entries")
     kind = _kind(node, entries, nodes)
     if kind == "weight":
-        _check_weights(node, entries)
+        _check_weights(node, entries, nodes)
     given = [key for key in LENGTHS if key in node.value]
     if len(given) > 1:
         raise node.key_error(
@@ -193,7 +196,7 @@ def _some(kind: Kind) -> str:
     return "no amount" if kind == "size" else f"a {kind}"
 
 
-def _check_weights(node: Node, entries: tuple[Entry, ...]) -> None:
+def _check_weights(node: Node, entries: tuple[Entry, ...], nodes: list[Node]) -> None:
     at = node.value["mix"]
     amounts = [entry.amount for entry in entries if entry.amount]
     if not amounts:
@@ -205,6 +208,29 @@ def _check_weights(node: Node, entries: tuple[Entry, ...]) -> None:
             "the weights have too many digits together to be dealt exactly",
             hint="round them: three figures each are plenty",
         )
+    weights = [(int(entry.amount * common), n) for n, entry in enumerate(entries) if entry.amount]
+    if (rare := _rare(weights)) is not None:
+        raise (
+            nodes[rare]
+            .value["weight"]
+            .error(
+                f"{entries[rare].name} is too rare: less than one row in 2**32 of what it is mixed "
+                "with",
+                hint="give it a larger weight, or leave it out",
+            )
+        )
+
+
+def _rare(weights: list[tuple[int, int]]) -> int | None:
+    """Find a weight that the order's tree cannot deal; the two lightest meet, again and again."""
+    heapq.heapify(weights)
+    while len(weights) > 1:
+        light, number = heapq.heappop(weights)
+        heavy, other = weights[0]
+        if -(-(light + heavy) // light) >= _RAREST:
+            return number
+        heapq.heapreplace(weights, (light + heavy, min(number, other)))
+    return None
 
 
 def _temperature(node: Node) -> Fraction:

@@ -45,10 +45,16 @@ _STEP_ROWS = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The rows of a table that an entry takes; ``rows`` is ``None`` where that is all of them."""
+    """The rows of a table that an entry takes.
+
+    Attributes:
+        rows: Their numbers, ascending; ``None`` where that is all of them.
+        cut: Rows that only the cap on each task left out.
+    """
 
     table: Table
     rows: NDArray[np.int64] | None
+    cut: int = 0
 
     def __len__(self) -> int:
         return len(self.table) if self.rows is None else len(self.rows)
@@ -83,6 +89,12 @@ class Excluded:
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    @property
+    def ids(self) -> list[str]:
+        """The listed ids, sorted."""
+        ids: list[str] = self._ids.to_pylist()
+        return ids
 
     @property
     def unknown(self) -> int:
@@ -164,7 +176,7 @@ def select(table: Table, entry: Entry, *, seed: int, excluded: Excluded | None =
     except RecipeError as error:
         raise RecipeError(f"{entry.name}: {error.message}", hint=error.hint) from None
     numbers = kept.numbers()
-    return Selection(table, None if len(numbers) == len(table) else numbers)
+    return Selection(table, None if len(numbers) == len(table) else numbers, cut=kept.cut)
 
 
 def _key(seed: int, name: str) -> int:
@@ -183,6 +195,9 @@ class _Kept:
         self._limits = np.empty(0, np.uint64)
         self._pieces: list[tuple[NDArray[Any], ...]] = []
         self._waiting = 0
+        self._passed = 0
+        #: Rows that the cap left out; known once the numbers are.
+        self.cut = 0
 
     def add(self, first: int, rows: pa.Table, kept: NDArray[np.int64]) -> None:
         """Take rows ``kept`` of a batch that starts at row ``first`` of the table."""
@@ -197,6 +212,7 @@ class _Kept:
         if self._cap is None:
             self._pieces.append((first + kept,))
         else:
+            self._passed += len(kept)
             codes = self._codes(rows["task"].combine_chunks().take(pa.array(kept)))
             low = hashes <= self._limits[codes]
             self._pieces.append((first + kept[low], codes[low], hashes[low]))
@@ -219,17 +235,20 @@ class _Kept:
         """Keep each task's lowest rows so far, and remember how low a later one has to be."""
         assert self._cap is not None
         kept, codes, hashes = (np.concatenate(one) for one in zip(*self._pieces, strict=True))
-        # By hash, then by task: what np.lexsort does, but the second sort counts small numbers.
-        order = np.argsort(hashes, kind="stable")
-        small = codes[order].astype(np.min_scalar_type(len(self._tasks)))
-        order = order[np.argsort(small, kind="stable")]
-        starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-        counts = np.diff(starts, append=len(order))
-        rank = np.arange(len(order)) - np.repeat(starts, counts)
-        last = order[rank == self._cap - 1]
-        self._limits[codes[last]] = hashes[last]
-        lowest = order[rank < self._cap]
-        self._pieces = [(kept[lowest], codes[lowest], hashes[lowest])]
+        # Small numbers are sorted by counting; the hashes are never sorted, only parted.
+        order = np.argsort(codes.astype(np.min_scalar_type(len(self._tasks))), kind="stable")
+        counts = np.bincount(codes, minlength=len(self._tasks))
+        ends = np.cumsum(counts)
+        by_task = hashes[order]
+        for task in np.flatnonzero(counts > self._cap).tolist():
+            own = by_task[ends[task] - counts[task] : ends[task]]
+            self._limits[task] = np.partition(own, self._cap - 1)[self._cap - 1]
+        low = hashes <= self._limits[codes]
+        more = np.bincount(codes[low], minlength=len(self._tasks)) - self._cap
+        for task in np.flatnonzero(more > 0).tolist():  # of equal hashes the first rows stay
+            equal = np.flatnonzero((codes == task) & (hashes == self._limits[task]))
+            low[equal[len(equal) - more[task] :]] = False
+        self._pieces = [(kept[low], codes[low], hashes[low])]
         self._waiting = 0
 
     def numbers(self) -> NDArray[np.int64]:
@@ -238,6 +257,7 @@ class _Kept:
             return np.empty(0, np.int64)
         if self._cap is not None:
             self._prune()
+            self.cut = self._passed - len(self._pieces[0][0])
         return np.sort(np.concatenate([piece[0] for piece in self._pieces]))
 
 

@@ -20,9 +20,16 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
+import xxhash
 
 from vision_ift._archives.ranges import RemoteFile, is_url
-from vision_ift._errors import IntegrityError, MissingInputError, RecordError, ServiceError
+from vision_ift._errors import (
+    IntegrityError,
+    MissingInputError,
+    RecordError,
+    ServiceError,
+    unopened,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -89,6 +96,8 @@ class LocalFolder:
 
     def __init__(self, place: str) -> None:
         self.place = place.removeprefix("file://")
+        #: Where that led when it was opened: a link that is turned later must not mix two exports.
+        self.base = os.path.realpath(self.place)
         #: Shards that are open, by name.
         self.opened: dict[str, _File] = {}
         self._lock = threading.Lock()
@@ -100,28 +109,31 @@ class LocalFolder:
             MissingInputError: There is none.
             IntegrityError: It is too large to be what it should be.
         """
-        path = Path(self.place) / name
+        path = Path(self.base) / name
+        told = f"{self.place}/{name}"
         try:
             size = path.stat().st_size
             if size > MOST_JSON_BYTES:
-                raise IntegrityError(f"{path} holds {size:,} bytes; it cannot be ours")
+                raise IntegrityError(f"{told} holds {size:,} bytes; it cannot be ours")
             return path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise MissingInputError(
-                f"{path} is not there", hint=f"is {self.place} a finished export of vision-ift?"
+                f"{told} is not there", hint=f"is {self.place} a finished export of vision-ift?"
             ) from None
+        except OSError as error:
+            raise unopened(told, error) from None
 
     def index(self, name: str) -> pa.Buffer:
-        """Map the index into memory."""
-        path = Path(self.place) / name
+        """Map the index into memory; its digest is left to ``verify``, as it may be gigabytes."""
+        path = Path(self.base) / name
         try:
             with path.open("rb") as file:
                 return pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         except ValueError:
-            raise IntegrityError(f"{path} is empty") from None
+            raise IntegrityError(f"{self.place}/{name} is empty") from None
         except OSError as error:
             raise MissingInputError(
-                f"{path} cannot be opened: {error.strerror}",
+                f"{self.place}/{name} cannot be opened: {error.strerror}",
                 hint=f"is {self.place} a finished export of vision-ift?",
             ) from None
 
@@ -135,7 +147,7 @@ class LocalFolder:
         if file is not None:
             return file
         try:
-            descriptor = os.open(f"{self.place}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(f"{self.base}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise Damage("missing_shard", f"the shard cannot be opened: {error.strerror}") from None
         file = _File(descriptor)
@@ -183,13 +195,40 @@ class _WebServer:
         return self._file(url).read_at(start, end - start)
 
 
+class Handed(NamedTuple):
+    """An index that a process of this machine has fetched: a file that it holds open."""
+
+    process: int
+    descriptor: int
+    size: int
+    digest: str
+
+
+def _mapped_again(handed: Handed) -> pa.Buffer | None:
+    """Map what another process has fetched; ``None`` where that process or file is gone."""
+    try:
+        with Path(f"/proc/{handed.process}/fd/{handed.descriptor}").open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):
+        return None
+    if len(data) != handed.size or xxhash.xxh3_128_hexdigest(data) != handed.digest:
+        return None
+    return pa.py_buffer(data)
+
+
 class RemoteFolder:
-    """An export behind a URL: a web server's by our own client, all else through fsspec."""
+    """An export behind a URL: a web server's by our own client, all else through fsspec.
+
+    Args:
+        place: The URL.
+        handed: The index, where another process has fetched it already.
+    """
 
     remote = True
 
-    def __init__(self, place: str) -> None:
-        self.place = place.rstrip("/")
+    def __init__(self, place: str, handed: Handed | None = None) -> None:
+        self.place = self.base = place.rstrip("/")
+        self._handed = handed
         self._store: Any
         if is_url(self.place):
             self._store, self._path = _WebServer(), self.place
@@ -246,16 +285,43 @@ class RemoteFolder:
             )
         return data
 
-    def index(self, name: str) -> pa.Buffer:
-        """Fetch the index into a file without a name and map that."""
+    def index(self, name: str, digest: str) -> pa.Buffer:
+        """Fetch the index into a file without a name and map that.
+
+        Args:
+            name: Its path in the export.
+            digest: Its xxh3-128; empty where the manifest does not say it.
+
+        Raises:
+            IntegrityError: It is too large, or has another digest.
+        """
+        if self._handed is not None and (data := _mapped_again(self._handed)) is not None:
+            return data
         size = self._size(name)
         if not 0 < size <= MOST_INDEX_BYTES:
             raise IntegrityError(f"{self.place}/{name} holds {size:,} bytes; it cannot be ours")
+        found = xxhash.xxh3_128()
         with tempfile.TemporaryFile() as file:
             for start in range(0, size, _PIECE_BYTES):
-                file.write(self._piece(name, start, min(start + _PIECE_BYTES, size)))
+                piece = self._piece(name, start, min(start + _PIECE_BYTES, size))
+                found.update(piece)
+                file.write(piece)
             file.flush()
-            return pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            kept = _File(os.dup(file.fileno()))  # for processes that this one starts
+        if digest and found.hexdigest() != digest:
+            raise IntegrityError(
+                f"{self.place}/{name} has the digest {found.hexdigest()}, and the manifest names "
+                f"{digest}",
+                hint="it was changed, or is still being replaced: try again later",
+            )
+        self._index_file = kept
+        self._handed = Handed(os.getpid(), kept.descriptor, size, found.hexdigest())
+        return pa.py_buffer(mmap.mmap(kept.descriptor, 0, access=mmap.ACCESS_READ))
+
+    @property
+    def handed(self) -> Handed | None:
+        """Where another process of this machine finds the index; ``None`` before it is read."""
+        return self._handed
 
     def read(
         self, names: Sequence[str], ranges: Iterator[Range], *, threads: int
@@ -321,6 +387,6 @@ def in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def open_folder(place: str) -> LocalFolder | RemoteFolder:
+def open_folder(place: str, handed: Handed | None = None) -> LocalFolder | RemoteFolder:
     """Open the folder of an export, by path or URL."""
-    return RemoteFolder(place) if is_remote(place) else LocalFolder(place)
+    return RemoteFolder(place, handed) if is_remote(place) else LocalFolder(place)

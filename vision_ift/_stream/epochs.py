@@ -70,10 +70,13 @@ class ByRows:
         self._seed = seed
         self._sorted = _Kept(_KEPT_BYTES)
 
+    def first_positions(self, epoch: int, positions: Numbers) -> Numbers:
+        """Give the positions of epoch 0 whose rows stand at positions of another one."""
+        return self._rearranged(epoch, positions) if epoch else positions
+
     def lines(self, epoch: int, positions: Numbers) -> Numbers:
         """Give the lines at positions of an epoch."""
-        if epoch:
-            positions = self._rearranged(epoch, positions)
+        positions = self.first_positions(epoch, positions)
         if (order := self._index.order) is None:
             return positions
         found: Numbers = order[positions].astype(np.int64)
@@ -224,6 +227,19 @@ class ByShards:
             for place, members in _groups(which):
                 rows = self._rows(epoch, stage, int(order[place]))
                 found[places[members]] = rows[inside[members] - starts[place]]
+        return found
+
+    def first_positions(self, epoch: int, positions: Numbers) -> Numbers:
+        """Give the positions of epoch 0 whose rows stand at positions of another one."""
+        if not epoch or self._index.order is None:  # a line's number is its position
+            return self.lines(epoch, positions) if epoch else positions
+        return self._position_of_line[self.lines(epoch, positions)]
+
+    @cached_property
+    def _position_of_line(self) -> Numbers:
+        assert self._index.order is not None
+        found = np.empty(len(self._index), np.int64)
+        found[self._index.order] = np.arange(len(found))
         return found
 
     @cached_property

@@ -10,12 +10,14 @@ from functools import cached_property
 from typing import Any, Literal, TypedDict, cast
 
 import msgspec
+import xxhash
 
 from vision_ift._conversation import SCHEMA_VERSION
 from vision_ift._errors import IntegrityError
 from vision_ift._export.manifest import INDEX, MANIFEST, PLAN, Manifest
 from vision_ift._stream.blocks import (
     Damage,
+    Handed,
     LocalFolder,
     Range,
     RemoteFolder,
@@ -114,6 +116,7 @@ class ExportRows:
         columns: What the rows hold.
         picture: Makes what they hold for a picture; ``None``: its bytes and its name.
         threads: Threads that read ahead; 0 reads in the caller's.
+        handed: The index of a remote export, where another process has fetched it.
 
     Raises:
         MissingInputError: There is no finished export.
@@ -130,8 +133,9 @@ class ExportRows:
         columns: tuple[str, ...],
         picture: Picture | None,
         threads: int,
+        handed: Handed | None = None,
     ) -> None:
-        self._folder: LocalFolder | RemoteFolder = open_folder(place)
+        self._folder: LocalFolder | RemoteFolder = open_folder(place, handed)
         self._threads = threads
         self.order: Literal["rows", "shards"] = order or (
             "shards" if self._folder.remote else "rows"
@@ -162,9 +166,12 @@ class ExportRows:
 
     @cached_property
     def _index(self) -> Index:
-        where = self._folder.place
-        path = None if self._folder.remote else f"{where}/{INDEX}"
-        index = Index(self._folder.index(INDEX), self.manifest, where=where, path=path)
+        folder = self._folder
+        if isinstance(folder, RemoteFolder):
+            path, data = None, folder.index(INDEX, self.manifest.files.get(INDEX, ""))
+        else:
+            path, data = f"{folder.base}/{INDEX}", folder.index(INDEX)
+        index = Index(data, self.manifest, where=folder.place, path=path)
         if len(index) != self.rows:
             raise IntegrityError(f"{self._folder.place}: the manifest's rows do not add up")
         return index
@@ -175,7 +182,27 @@ class ExportRows:
             names = [part.name for part in self.manifest.parts]
             return ByRows(self._index, names, seed=self._seed)
         lock = self._folder.fetch(PLAN)
+        digest = self.manifest.files.get(PLAN)
+        if digest and xxhash.xxh3_128_hexdigest(lock) != digest:
+            raise IntegrityError(
+                f"{self._folder.place}/{PLAN} is not the file that the manifest names",
+                hint="vision-ift verify says what is wrong with the export",
+            )
         return ByShards(self._index, lock, self.manifest.plan_digest, seed=self._seed)
+
+    @property
+    def place(self) -> str:
+        """Where the export lies: what a link led to when it was opened."""
+        return self._folder.base
+
+    @property
+    def handed(self) -> Handed | None:
+        """The index of a remote export that this process has fetched."""
+        return self._folder.handed if isinstance(self._folder, RemoteFolder) else None
+
+    def first_positions(self, epoch: int, positions: Numbers) -> Numbers:
+        """Give the positions of epoch 0 whose rows stand at positions of another one."""
+        return self._order.first_positions(epoch, positions)
 
     def read(self, windows: Iterable[tuple[int, Numbers]]) -> Iterator[Row | Lost]:
         """Yield a row for each position of (epoch, positions), in their sequence."""

@@ -55,6 +55,10 @@ class PlanRows:
         self.rows = len(plan)
         self.digest = plan.digest
 
+    def first_positions(self, epoch: int, positions: Numbers) -> Numbers:
+        """Give the positions of epoch 0 whose rows stand at positions of another one."""
+        return self._locate(epoch, positions)[0]
+
     def read(self, windows: Iterable[tuple[int, Numbers]]) -> Iterator[Row | Lost]:
         """Yield a row for each position of (epoch, positions), in their sequence."""
         found = (one for epoch, positions in windows for one in self._found(epoch, positions))

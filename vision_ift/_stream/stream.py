@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +19,7 @@ from vision_ift._errors import (
     UnknownNameError,
     UsageError,
 )
-from vision_ift._stream.blocks import Damage
+from vision_ift._stream.blocks import Damage, Handed
 from vision_ift._stream.cursor import (
     CURSOR_VERSION,
     MOST_EPOCHS,
@@ -88,6 +88,7 @@ class _Asked:
     decode: bool | Size
     bad_rows: Literal["raise", "skip"]
     threads: int
+    handed: Handed | None = None
 
 
 def stream(
@@ -136,7 +137,8 @@ def stream(
         bad_rows: What to do with a row whose bytes are damaged or missing. ``raise``: stop.
             ``skip``: leave its place empty on its rank and count it in ``bad``; nothing takes its
             place, so the other rows stay where they are, on all ranks.
-        threads: Threads that read (and decode) ahead; 0: none, or six behind a URL.
+        threads: Threads that read (and decode) ahead; 0: none, or six behind a URL. They help where
+            pictures are decoded or a disk is slow to answer, not with files in memory.
 
     Raises:
         MissingInputError: There is no finished export.
@@ -192,6 +194,21 @@ class Stream:
         self._first_epoch = 0
         self._turn = 0
         self._go(0)
+
+    @property
+    def rank(self) -> int:
+        """The rank whose rows these are."""
+        return self._asked.rank
+
+    @property
+    def world_size(self) -> int:
+        """How many ranks share the rows."""
+        return self._asked.world_size
+
+    @property
+    def remainder(self) -> Remainder:
+        """What happens to a last step that is not whole: ``ragged``, ``drop`` or ``pad``."""
+        return self._asked.remainder
 
     def _go(self, start: int) -> None:
         """Stand at a place."""
@@ -312,6 +329,15 @@ class Stream:
             UsageError: A position that is none of the epoch's.
         """
         epoch = checked("epoch", epoch, 0, MOST_EPOCHS)
+        wanted = self._positions(positions)
+        windows = ((epoch, wanted[low : low + 256]) for low in range(0, len(wanted), 256))
+        for position, row in zip(wanted.tolist(), self._read(windows), strict=True):
+            if isinstance(row, Lost):
+                self._lose(row)
+            else:
+                yield position, row
+
+    def _positions(self, positions: NDArray[np.int64] | Iterable[int]) -> NDArray[np.int64]:
         wanted = np.asarray(
             positions if isinstance(positions, np.ndarray) else list(positions), dtype=np.int64
         )
@@ -319,12 +345,30 @@ class Stream:
             raise UsageError(f"positions of {wanted.ndim} dimensions; give one")
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self.rows:
             raise UsageError(f"positions are 0 to {self.rows - 1}")
-        windows = ((epoch, wanted[low : low + 256]) for low in range(0, len(wanted), 256))
-        for position, row in zip(wanted.tolist(), self._read(windows), strict=True):
-            if isinstance(row, Lost):
-                self._lose(row)
-            else:
-                yield position, row
+        return wanted
+
+    def row_numbers(
+        self, positions: NDArray[np.int64] | Iterable[int], *, epoch: int = 0
+    ) -> NDArray[np.int64]:
+        """Say which rows stand at positions of an epoch: their positions in epoch 0.
+
+        So what is known of every row once (its length, its score) is found again in every epoch.
+        No shard is read.
+
+        Args:
+            positions: 0 to ``rows - 1``, in any sequence.
+            epoch: Which epoch.
+
+        Returns:
+            A number for each position, also from 0 to ``rows - 1``.
+
+        Raises:
+            UsageError: A position that is none of the epoch's.
+        """
+        wanted = self._positions(positions)
+        if not len(wanted):
+            return wanted
+        return self._source.first_positions(checked("epoch", epoch, 0, MOST_EPOCHS), wanted)
 
     def batches(self, size: int) -> Iterator[list[Row]]:
         """Yield this rank's rows in lists of ``size`` places; the stream moves on.
@@ -398,7 +442,10 @@ class Stream:
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self._asked, self._first_epoch, self._share.start, self._taken)
+        asked = self._asked
+        if isinstance(self._source, ExportRows):  # not where a link leads by then
+            asked = replace(asked, what=self._source.place, handed=self._source.handed)
+        return _reopen, (asked, self.digest, self._first_epoch, self._share.start, self._taken)
 
     def __repr__(self) -> str:
         return (
@@ -407,9 +454,15 @@ class Stream:
         )
 
 
-def _reopen(asked: _Asked, first_epoch: int, start: int, taken: int) -> Stream:
+def _reopen(asked: _Asked, digest: str, first_epoch: int, start: int, taken: int) -> Stream:
     """Open a stream in another process, where it stood."""
     found = Stream(asked)
+    if found.digest != digest:
+        raise IntegrityError(
+            f"{asked.what} was another export ({digest}) when the stream was opened; it is "
+            f"{found.digest} now",
+            hint="give every export a folder of its own",
+        )
     found._first_epoch = first_epoch
     found._go(start)
     found._taken = taken
@@ -426,6 +479,7 @@ def _open(asked: _Asked) -> ExportRows | PlanRows:
             columns=asked.columns,
             picture=picture,
             threads=asked.threads,
+            handed=asked.handed,
         )
     from vision_ift._plan.plan import Plan
     from vision_ift._stream.from_plan import PlanRows

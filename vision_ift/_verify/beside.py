@@ -1,11 +1,13 @@
 """The files beside the shards, held against what the manifest and the index give.
 
-They are made again in a temporary folder by the code that wrote them and compared byte for byte;
-SQLite's file, whose bytes depend on its version, by what it holds.
+They are made again in a temporary folder by the code that wrote them and compared byte for byte.
+SQLite's file, whose bytes depend on its version and which takes the longest to make, is made only
+for a thorough check and compared by what it holds; otherwise its header has to give its size.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -24,8 +26,13 @@ _PIECE = 1 << 20
 
 
 @contextmanager
-def made_again(standing: Standing) -> Iterator[Path | None]:
-    """Make them in a temporary folder; ``None`` where too little is sound for it."""
+def made_again(standing: Standing, *, sqlite: bool) -> Iterator[Path | None]:
+    """Make them in a temporary folder; ``None`` where too little is sound for it.
+
+    Args:
+        standing: What is known of the export.
+        sqlite: Also make SQLite's files.
+    """
     manifest = standing.manifest
     if (
         manifest is None
@@ -44,18 +51,18 @@ def made_again(standing: Standing) -> Iterator[Path | None]:
             (again / f"{shard.name}.idx").write_bytes(_sidecars.tar_index(part))
         for tree in _sidecars.trees(manifest):
             of_tree = iter(parts[tree.first : tree.first + len(tree.shards)])
-            _sidecars.write_tree(again / tree.folder, tree, manifest, of_tree)
+            _sidecars.write_tree(again / tree.folder, tree, manifest, of_tree, sqlite=sqlite)
         (again / CARD).write_bytes(card(manifest).encode())
         yield again
 
 
-def check_beside(standing: Standing) -> list[Finding]:
+def check_beside(standing: Standing, *, thorough: bool) -> list[Finding]:
     """Give the files for other readers that are missing or differ.
 
     Nothing can be said where the manifest or a part of the index is not sound.
     """
     findings: list[Finding] = []
-    with made_again(standing) as again:
+    with made_again(standing, sqlite=thorough) as again:
         if again is None:
             return findings
         assert standing.manifest is not None
@@ -63,7 +70,9 @@ def check_beside(standing: Standing) -> list[Finding]:
             if name == INDEX:  # its content has been compared; its framing is pyarrow's
                 continue
             try:
-                if not _same(standing.folder, name, again):
+                if name.endswith(".sqlite") and not thorough:
+                    _hold_size(standing.folder, name)
+                elif not _same(standing.folder, name, again):
                     raise IntegrityError(f"{name} is not what the manifest and the index give")
             except (IntegrityError, MissingInputError) as error:
                 findings.append(found(error, name, otherwise="sidecar"))
@@ -80,6 +89,17 @@ def _same(folder: Path, name: str, again: Path) -> bool:
             if not pieces[0]:
                 return True
             offset += _PIECE
+
+
+def _hold_size(folder: Path, name: str) -> None:
+    """Hold a database's size against its header: pages of so many bytes, and how many."""
+    with opened(folder, name) as there:
+        head = read_at(there, 0, 100)
+        page = int.from_bytes(head[16:18], "big")
+        pages = int.from_bytes(head[28:32], "big")
+        whole = pages * (page if page != 1 else 1 << 16)  # as its format says 65,536
+        if not head.startswith(b"SQLite format 3\0") or os.fstat(there).st_size != whole:
+            raise IntegrityError(f"{name} is no whole SQLite file")
 
 
 _SCHEMAS = (

@@ -7,7 +7,9 @@ what is not a regular file is not read. Lengths are capped before anything is al
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +20,15 @@ import msgspec
 
 from vision_ift._conversation import SCHEMA_VERSION
 from vision_ift._errors import IntegrityError, MissingInputError, RecordError, VisionIFTError
+from vision_ift._export.manifest import OWN
 from vision_ift._pictures.images import safe_path
 
 #: The largest of our own JSON and YAML files that is read, in bytes: a manifest of a million shards
 #: comes to 200 MB.
 MAX_TEXT_BYTES = 1 << 29
+
+#: An xxh3-128, as our files write it.
+DIGEST = re.compile(r"[0-9a-f]{32}")
 
 #: Places in a shard that are listed one by one; the others are counted.
 MOST_PLACES = 20
@@ -202,3 +208,26 @@ def load(folder: Path, name: str, kind: type[S], *, limit: int = MAX_TEXT_BYTES)
     if version != SCHEMA_VERSION:
         raise IntegrityError(f"{name} is of version {version}; this is {SCHEMA_VERSION}")
     return value
+
+
+def tars(folder: Path) -> list[str]:
+    """List the tars in an export but hidden ones and those in our own folder; walk no link."""
+    return sorted(
+        itertools.chain.from_iterable(_tars_in(folder, place) for place in ("", *_folders(folder)))
+    )
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(
+        one.name
+        for one in folder.iterdir()
+        if one.is_dir() and not one.is_symlink() and one.name[0] != "." and one.name != OWN
+    )
+
+
+def _tars_in(folder: Path, place: str) -> list[str]:
+    return [
+        f"{place}/{one.name}" if place else one.name
+        for one in (folder / place).iterdir()
+        if one.name.endswith((".tar", ".tar.gz", ".tgz")) and not one.name.startswith(".")
+    ]

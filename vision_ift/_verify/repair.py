@@ -8,78 +8,49 @@ next look finds what stands on that.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
 import shutil
 import stat
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
+import xxhash
 
 from vision_ift._build import Progress
 from vision_ift._disk import explained, locked, sync_file, sync_folder, write_file
-from vision_ift._errors import (
-    IntegrityError,
-    MissingInputError,
-    RecipeError,
-    RecordError,
-)
+from vision_ift._errors import IntegrityError, MissingInputError
 from vision_ift._export import sidecars as _sidecars
 from vision_ift._export.manifest import (
-    GROUPS,
     INDEX,
     LAYOUT,
     LOCK,
     MANIFEST,
-    OWN,
     PLAN,
     RECIPE,
     Layout,
-    Shard,
     encode,
+    file_digests,
     index_path,
     merge,
     record,
     record_path,
 )
-from vision_ift._export.shard import write_shard
-from vision_ift._plan.plan import Plan, plan
+from vision_ift._plan.plan import Plan
 from vision_ift._recipe.recipe import Recipe
-from vision_ift._run import local
 from vision_ift._verify.beside import made_again
-from vision_ift._verify.finding import Finding, opened
+from vision_ift._verify.finding import Finding, opened, read_bytes
+from vision_ift._verify.plan_again import plan_again
+from vision_ift._verify.rewrite import Task, remove_scratch, write_again
 from vision_ift._verify.shard import digests
-from vision_ift._verify.standing import Standing
+from vision_ift._verify.standing import Mended, Standing
 
 #: Records; shards; manifest; what is made of all; and a last look.
 _ROUNDS = 6
 
 #: Looks at the export; reads the shards if it is told to.
 Look = Callable[[bool], Standing]
-
-
-class Task(NamedTuple):
-    """One shard to write; pickles.
-
-    Attributes:
-        number, expected: Which, and the digest it must have; empty where nothing says it.
-        rows: The rows it must have; -1 where nothing says it.
-        in_place: Whether the shard itself is damaged; else only what is said of it, and the shard
-            is made elsewhere and thrown away.
-        strict: Whether no row of it was dropped when it was first written.
-    """
-
-    number: int
-    expected: str
-    rows: int
-    in_place: bool
-    strict: bool
 
 
 def mend(
@@ -91,7 +62,7 @@ def mend(
     recipe: Recipe | Plan | str | Path | None,
     jobs: int,
     progress: Progress,
-) -> tuple[Standing, list[str]]:
+) -> tuple[Standing, Mended]:
     """Look, write what is damaged, and look again, under the export's lock.
 
     Args:
@@ -100,7 +71,7 @@ def mend(
         root, tables, recipe, jobs, progress: As for :func:`vision_ift.verify`.
 
     Returns:
-        The last look, with the reason in each finding that is left; and the files written.
+        The last look, with the reason in each finding that is left; and what was written.
 
     Raises:
         LockedError: Somebody else is writing there.
@@ -108,38 +79,40 @@ def mend(
         IntegrityError: The plan made now is not the one of the export.
     """
     _refuse_links(folder, LOCK)
-    repaired: list[str] = []
+    mended = Mended([], [])
     reasons: dict[str, str] = {}
-
     made: list[Plan] = []
 
     def planned() -> Plan:  # once, and only if something needs it
         if not made:
             made.append(
-                _plan_again(
+                plan_again(
                     standing, recipe=recipe, root=root, tables=tables, jobs=jobs, progress=progress
                 )
             )
         return made[0]
 
     with locked(folder / LOCK):
+        remove_scratch(folder)
         standing = look(True)
         for _ in range(_ROUNDS):
-            if not standing.findings or standing.layout is None:
+            if not standing.findings:
                 break
-            wrote = _mend_once(standing, planned, reasons, jobs=jobs, progress=progress)
-            repaired += [name for name in wrote if name not in repaired]
+            wrote = _turn_bits_back(standing)
+            if not wrote and standing.layout is not None:
+                wrote = _mend_once(
+                    standing, planned, reasons, mended.restored, jobs=jobs, progress=progress
+                )
             if not wrote:
                 break
+            mended.files.extend(name for name in wrote if name not in mended.files)
             standing = _look_again(look, standing, set(wrote))
-    if standing.layout is None:
-        reasons[LAYOUT] = "no other file says all that it said; export to a new folder"
     for place, one in enumerate(standing.findings):
         why = reasons.get(one.file) or _CANNOT.get(one.kind, "")
         if why:
             detail = f"{one.detail}; not repaired: {why}"
             standing.findings[place] = msgspec.structs.replace(one, detail=detail)
-    return standing, repaired
+    return standing, mended
 
 
 def _look_again(look: Look, before: Standing, wrote: set[str]) -> Standing:
@@ -156,13 +129,42 @@ def _look_again(look: Look, before: Standing, wrote: set[str]) -> Standing:
     return standing
 
 
-_CANNOT = {"extra": "a file that is not ours is yours to remove"}
+_CANNOT = {
+    "extra": "a file that is not ours is yours to remove",
+    "layout": "no other file says all that it said; export to a new folder",
+}
+
+#: The largest file in which a flipped bit is looked for, in bytes: a second's work.
+_MOST_TURNED = 16 << 10
+
+
+def _turn_bits_back(standing: Standing) -> list[str]:
+    """Mend the small files of ours in which one bit has flipped: the digest tells which."""
+    manifest = standing.manifest
+    wrote: list[str] = []
+    if manifest is None or MANIFEST in standing.damaged_files:
+        return wrote
+    for name in sorted({LAYOUT, PLAN, RECIPE} & standing.damaged_files & manifest.files.keys()):
+        try:
+            data = bytearray(read_bytes(standing.folder, name, limit=_MOST_TURNED))
+        except (IntegrityError, MissingInputError):
+            continue
+        right = bytes.fromhex(manifest.files[name])
+        for bit in range(8 * len(data)):
+            data[bit // 8] ^= 1 << bit % 8
+            if xxhash.xxh3_128_digest(data) == right:
+                write_file(standing.folder / name, bytes(data))
+                wrote.append(name)
+                break
+            data[bit // 8] ^= 1 << bit % 8
+    return wrote
 
 
 def _mend_once(
     standing: Standing,
     planned: Callable[[], Plan],
     reasons: dict[str, str],
+    restored: list[Finding],
     *,
     jobs: int,
     progress: Progress,
@@ -182,23 +184,79 @@ def _mend_once(
     for number, part in again.items():  # its record is sound and the whole index has its part
         record(folder, standing.records[number], part)
         wrote.append(index_path(Path(), number).as_posix())
-    if tasks or {PLAN, RECIPE, MANIFEST} & damaged.keys():
-        made = planned()
-        if PLAN in damaged:
-            write_file(folder / PLAN, encode(made.lock()))
-            wrote.append(PLAN)
-        if RECIPE in damaged:
-            write_file(folder / RECIPE, made.recipe.text.encode())
-            wrote.append(RECIPE)
-        wrote += _write_shards(standing, made, layout, tasks, reasons, jobs=jobs, progress=progress)
-        if MANIFEST in damaged and len(standing.records) == layout.shards and not tasks:
-            records = [one for _, one in sorted(standing.records.items())]
-            write_file(folder / MANIFEST, encode(merge(made, layout, records)))
-            wrote.append(MANIFEST)
+    if INDEX in damaged and MANIFEST in damaged:  # which has the digest of the other
+        wrote += _write_index(standing)
+    own = _own_files(standing, damaged, planned)
+    for name, data in own.items():
+        if _is_digest_of(standing, name, data):
+            write_file(folder / name, data)
+            wrote.append(name)
+        else:
+            reasons[name] = "what is made again now is not what was written"
+    if tasks:
+        wrote += _mend_shards(
+            standing, planned(), tasks, reasons, restored, jobs=jobs, progress=progress
+        )
+    elif MANIFEST in damaged and len(standing.records) == layout.shards:
+        records = [one for _, one in sorted(standing.records.items())]
+        manifest = merge(planned(), layout, records)
+        files = file_digests(folder, uniform=layout.uniform)
+        write_file(folder / MANIFEST, encode(msgspec.structs.replace(manifest, files=files)))
+        wrote.append(MANIFEST)
     if not wrote:
         beside = damaged.keys() - {PLAN, RECIPE, MANIFEST, LAYOUT}
         wrote += _write_beside(standing, sorted(beside))
     return wrote
+
+
+def _mend_shards(
+    standing: Standing,
+    made: Plan,
+    tasks: list[Task],
+    reasons: dict[str, str],
+    restored: list[Finding],
+    *,
+    jobs: int,
+    progress: Progress,
+) -> list[str]:
+    """Write shards and what is said of them; give the files written."""
+    layout = standing.layout
+    assert layout is not None
+    wrote: list[str] = []
+    for one in write_again(standing.folder, made, layout, tasks, jobs=jobs, progress=progress):
+        number = one.task.number
+        notes = [path(Path(), number).as_posix() for path in (record_path, index_path)]
+        names = [layout.name(number)] * one.task.in_place
+        if one.failure:
+            reasons.update(dict.fromkeys(names + notes, one.failure))
+            continue
+        if one.restored is not None:
+            restored.append(one.restored)
+        if not one.task.in_place or standing.damaged_files & set(notes):
+            names += notes
+        wrote += names
+    return wrote
+
+
+def _own_files(
+    standing: Standing, damaged: dict[str, Finding], planned: Callable[[], Plan]
+) -> dict[str, bytes]:
+    """Make the plan's lock and the recipe again, where they are damaged."""
+    own: dict[str, bytes] = {}
+    if PLAN in damaged:
+        own[PLAN] = encode(planned().lock())
+    if RECIPE in damaged:
+        text = standing.lock.recipe if standing.lock is not None and PLAN not in damaged else ""
+        own[RECIPE] = (text or planned().recipe.text).encode()
+    return own
+
+
+def _is_digest_of(standing: Standing, name: str, data: bytes) -> bool:
+    """Say whether bytes are those that the manifest has the digest of, where it has a sound one."""
+    manifest = standing.manifest
+    if manifest is None or MANIFEST in standing.damaged_files or name not in manifest.files:
+        return True
+    return xxhash.xxh3_128_hexdigest(data) == manifest.files[name]
 
 
 def _tasks(
@@ -229,99 +287,12 @@ def _tasks(
     return tasks, again
 
 
-def _write_shards(
-    standing: Standing,
-    made: Plan,
-    layout: Layout,
-    tasks: list[Task],
-    reasons: dict[str, str],
-    *,
-    jobs: int,
-    progress: Progress,
-) -> list[str]:
-    wrote: list[str] = []
-    if not tasks:
-        return wrote
-    with _scratch(standing.folder, layout) as scratch:
-        work = functools.partial(_write_one, made, layout, standing.folder, scratch)
-        for done, (task, failure) in enumerate(local(min(jobs, len(tasks)))(work, tasks), 1):
-            name = layout.name(task.number)
-            notes = record_path(Path(), task.number), index_path(Path(), task.number)
-            names = [name] * task.in_place + [one.as_posix() for one in notes]
-            if failure:
-                reasons.update(dict.fromkeys(names, failure))
-            elif task.in_place and not standing.damaged_files & {one.as_posix() for one in notes}:
-                wrote.append(name)
-            else:
-                wrote += names
-            progress("repair", done, len(tasks))
-    return wrote
-
-
-def _write_one(
-    made: Plan, layout: Layout, folder: Path, scratch: Path, task: Task
-) -> tuple[Task, str]:
-    """Write one shard or what is said of it; give why it could not be; runs in any process."""
-    number = task.number
-    try:
-        if task.in_place:
-            (folder / layout.name(number)).parent.mkdir(exist_ok=True)
-        shard, part = write_shard(
-            made,
-            layout,
-            number,
-            folder if task.in_place else scratch,
-            expected=task.expected,
-            strict=task.strict,
-        )
-    except (IntegrityError, MissingInputError, RecordError) as error:
-        return task, error.message
-    finally:
-        if not task.in_place:
-            (scratch / layout.name(number)).unlink(missing_ok=True)
-    if task.rows >= 0 and shard.rows != task.rows:
-        return task, f"the sources now give {shard.rows:,} rows, not {task.rows:,}"
-    if task.rows < 0 and not _is_there(folder, shard):
-        return task, "neither manifest nor record is left, and the sources give another shard"
-    record(folder, shard, part)
-    return task, ""
-
-
-def _is_there(folder: Path, shard: Shard) -> bool:
-    """Say whether a shard that nothing tells about is what the sources give, or is gone."""
-    try:
-        with opened(folder, shard.name) as descriptor:
-            return digests(descriptor)[0] == shard.xxh3_128
-    except MissingInputError:
-        return True
-    except IntegrityError:
-        return False
-
-
-@contextmanager
-def _scratch(folder: Path, layout: Layout) -> Iterator[Path]:
-    """A folder on the export's disk in which shards are made that are not kept."""
-    with explained(folder):
-        scratch = Path(tempfile.mkdtemp(prefix=".repair-", dir=folder / OWN))
-    try:
-        if layout.uniform:
-            (scratch / GROUPS).parent.mkdir()
-            shutil.copyfile(folder / GROUPS, scratch / GROUPS)
-        yield scratch
-    finally:
-        shutil.rmtree(scratch)
-
-
 def _write_beside(standing: Standing, names: list[str]) -> list[str]:
     """Make the damaged files for other readers again, and the whole index, of what is sound."""
     if not names:
         return []
-    wrote: list[str] = []
-    if INDEX in names and set(standing.parts) == set(standing.shards):
-        parts = [part for _, part in sorted(standing.parts.items())]
-        _sidecars.write_index(standing.folder / INDEX, parts)
-        wrote.append(INDEX)
-    with made_again(standing) as again:
+    wrote = _write_index(standing) if INDEX in names else []
+    with made_again(standing, sqlite=True) as again:
         for name in names:
             if again is None or not (again / name).is_file():
                 continue
@@ -329,6 +300,25 @@ def _write_beside(standing: Standing, names: list[str]) -> list[str]:
             _put_file(again / name, standing.folder / name)
             wrote.append(name)
     return wrote
+
+
+def _write_index(standing: Standing) -> list[str]:
+    """Write the whole index of its parts, where all are sound."""
+    folder, manifest = standing.folder, standing.manifest
+    if set(standing.parts) != set(standing.shards):
+        return []
+    parts = [part for _, part in sorted(standing.parts.items())]
+    _sidecars.write_index(folder / INDEX, parts)
+    if manifest is None or MANIFEST in standing.damaged_files or INDEX not in manifest.files:
+        return [INDEX]
+    with opened(folder, INDEX) as descriptor:
+        digest, _ = digests(descriptor)
+    if digest == manifest.files[INDEX]:
+        return [INDEX]
+    # Another pyarrow frames the same rows otherwise, so their digest is another one now.
+    files = {**manifest.files, INDEX: digest}
+    write_file(folder / MANIFEST, encode(msgspec.structs.replace(manifest, files=files)))
+    return [INDEX, MANIFEST]
 
 
 def _put_file(source: Path, path: Path) -> None:
@@ -357,52 +347,3 @@ def _refuse_links(folder: Path, name: str, *, last: bool = True) -> None:
             raise IntegrityError(
                 f"{place} is a link; nothing is written through it", hint="put a file in its place"
             )
-
-
-def _plan_again(
-    standing: Standing,
-    *,
-    recipe: Recipe | Plan | str | Path | None,
-    root: Path | str | None,
-    tables: Path | str | None,
-    jobs: int,
-    progress: Progress,
-) -> Plan:
-    """Make the plan that the layout names."""
-    folder, layout, lock = standing.folder, standing.layout, standing.lock
-    assert layout is not None
-    make = functools.partial(plan, root=root, tables=tables, jobs=jobs, progress=progress)
-    if isinstance(recipe, Plan):
-        made = recipe
-    elif recipe is None and lock is not None and lock.recipe:
-        made = make(folder / PLAN)
-    else:
-        asked = _recipe_of(standing) if recipe is None else recipe
-        if not isinstance(asked, Recipe):
-            asked = Recipe.read(asked)
-        left_out = lock is not None and bool(lock.missing)
-        made = make(
-            asked,
-            total=lock.total if lock is not None else None,
-            epoch=lock.epoch if lock is not None else 0,
-            allow_missing=left_out,
-        )
-        if made.digest != layout.plan_digest and len(made) != layout.rows:
-            with contextlib.suppress(RecipeError):  # perhaps a total was given beside the recipe
-                made = make(asked, total=layout.rows, allow_missing=left_out)
-    if made.digest != layout.plan_digest:
-        raise IntegrityError(
-            f"the export in {folder} was made of the plan {layout.plan_digest} of "
-            f"{layout.rows:,} rows; {made.recipe.name} under {made.root} now gives the plan "
-            f"{made.digest} of {len(made):,} rows",
-            hint="bring back the recipe (--recipe) and the sources (--root) that it was made of",
-        )
-    return made
-
-
-def _recipe_of(standing: Standing) -> Recipe:
-    if RECIPE in standing.damaged_files:
-        raise MissingInputError(
-            f"{standing.folder / RECIPE} is damaged", hint="give the recipe with --recipe"
-        )
-    return Recipe.read(standing.folder / RECIPE)

@@ -176,7 +176,7 @@ def _damaged(descriptor: int, size: int, asked: Asked, digest: str) -> Finding:
     if not faults:
         detail += (
             "; headers, padding and end are sound, so a content is damaged, and which one does not "
-            "show: --repair tells it from the sources"
+            "show; where the sources still give this shard, --repair says which bytes were others"
         )
         faults = [Place(start=0, stop=size, what="some content")]
     return _of_places(asked, faults, detail, kind)

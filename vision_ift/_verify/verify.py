@@ -1,8 +1,9 @@
 """Whether an export is still what was written, and making it so again.
 
-Always: manifest, layout, plan, recipe, records and index agree; every shard is there with its size
-and its first and last header; no tar is there that nobody named; the files for other readers are
-what the index gives. On request: every byte of every shard, or of a share of them.
+Always: manifest, layout, plan, recipe, records and index agree and have their digests; every shard
+is there with its size and its first and last header; no tar is there that nobody named; the files
+for other readers are what the index gives. On request: every byte of every shard, or of a share of
+them; reading all, also what SQLite's index holds and how the index's parts are encoded.
 """
 
 from __future__ import annotations
@@ -20,16 +21,24 @@ import msgspec
 from vision_ift._build import Progress, silent
 from vision_ift._conversation import SCHEMA_VERSION
 from vision_ift._disk import write_file
-from vision_ift._errors import IntegrityError, LockedError, MissingInputError, UsageError
+from vision_ift._errors import (
+    IntegrityError,
+    LockedError,
+    MissingInputError,
+    UsageError,
+    VisionIFTError,
+    unopened,
+)
 from vision_ift._export.manifest import LAYOUT, LOCK, MANIFEST, OWN
 from vision_ift._plan.plan import Plan
 from vision_ift._recipe.recipe import Recipe
 from vision_ift._run import local
 from vision_ift._verify.beside import check_beside
-from vision_ift._verify.finding import Finding, found, opened, read_at, read_bytes
+from vision_ift._verify.finding import Finding, found, opened, read_at, read_bytes, tars
+from vision_ift._verify.own import stand
 from vision_ift._verify.readers import ReaderVerdict, judge
 from vision_ift._verify.shard import Asked, check_shard
-from vision_ift._verify.standing import Standing, positions_told, stand, tars
+from vision_ift._verify.standing import Mended, Standing, positions_told
 
 #: SHA-256 of every shard, in the form that ``sha256sum -c`` reads.
 SHA256 = "SHA256SUMS"
@@ -46,6 +55,8 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
         shards_read, bytes_read: How much of that was read byte by byte.
         findings: What is wrong, after a repair: what is still wrong.
         repaired: Files that were written again.
+        restored: For each shard that was written again: which of its bytes had been others, and
+            of which conversations and members.
         sha256: ``written`` or ``checked`` where that was asked, else empty.
         readers: What other readers make of the export, where that was asked.
     """
@@ -64,6 +75,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     bytes_read: int
     findings: list[Finding]
     repaired: list[str] = []
+    restored: list[Finding] = []
     sha256: str = ""
     readers: list[ReaderVerdict] = []
 
@@ -85,8 +97,9 @@ def verify(
     """Check an export; say what is damaged, down to the rows; repair it if asked.
 
     Args:
-        path: The export's folder.
-        read_data: Read every byte of every shard.
+        path: The export's folder, or a link to it, which is followed once at the start: one that
+            is turned to another export meanwhile changes nothing.
+        read_data: Read every byte of every shard, and all that ``index.sqlite`` holds.
         share: Read only so much of them (``"5%"`` or 0.05): the same shards every time, and those
             of a smaller share are among those of a larger one.
         repair: Read the data and write what is damaged anew, and nothing else. Shards need the
@@ -94,7 +107,7 @@ def verify(
         sha256: Compare every shard with ``SHA256SUMS``, or write that file where there is none.
         readers: Say which other readers read this export.
         root, tables: For ``repair``: where the authors' files and the tables are.
-        recipe: For ``repair``: the recipe or plan, if not the one in the export.
+        recipe: For ``repair``: the recipe, plan or plan's lock, if not the one in the export.
         jobs: Processes.
         progress: Told how many shards are done.
 
@@ -110,43 +123,68 @@ def verify(
     Traceback (most recent call last):
     vision_ift._errors.MissingInputError: there is no folder nowhere
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        raise MissingInputError(f"there is no folder {folder}")
     if share is not None and (sha256 or repair):
         raise UsageError("share goes with neither sha256 nor repair: those read everything")
     part = share_of(share) if share is not None else Fraction(read_data or repair or sha256)
-    refuse_being_written(folder)
-    before = _marks(folder)
-    repaired: list[str] = []
-    if repair:
-        from vision_ift._verify.repair import mend
-
-        standing, repaired = mend(
+    try:
+        folder = Path(path).resolve()
+        if not folder.is_dir():
+            raise MissingInputError(f"there is no folder {path}")
+        standing, mended = _looked_at(
             folder,
-            lambda whole: look(
-                folder,
-                part=Fraction(whole or sha256),
-                sha256=sha256,
-                jobs=jobs,
-                progress=progress,
-            ),
+            part,
+            repair=repair,
+            sha256=sha256,
             root=root,
             tables=tables,
             recipe=recipe,
             jobs=jobs,
             progress=progress,
         )
-    else:
-        standing = look(folder, part=part, sha256=sha256, jobs=jobs, progress=progress)
-        if standing.findings:
-            refuse_being_written(folder)
-            if _marks(folder) != before:
-                raise LockedError(
-                    f"{folder} was written while it was read", hint="run the command again"
-                )
-    stamp = _sha256(folder, standing) if sha256 else ""
-    return _report(folder, standing, repaired, stamp, readers=readers)
+        stamp = _sha256(folder, standing) if sha256 else ""
+    except OSError as error:
+        if isinstance(error, VisionIFTError):
+            raise
+        raise unopened(str(error.filename or path), error) from error
+    return _report(str(path), standing, mended, stamp, readers=readers)
+
+
+def _looked_at(
+    folder: Path,
+    part: Fraction,
+    *,
+    repair: bool,
+    sha256: bool,
+    root: Path | str | None,
+    tables: Path | str | None,
+    recipe: Recipe | Plan | str | Path | None,
+    jobs: int,
+    progress: Progress,
+) -> tuple[Standing, Mended]:
+    """Look at an export, and mend it where that is asked."""
+    refuse_being_written(folder)
+    seen = functools.partial(look, folder, sha256=sha256, jobs=jobs, progress=progress)
+    if repair:
+        from vision_ift._verify.repair import mend
+
+        return mend(
+            folder,
+            lambda whole: seen(part=Fraction(whole or sha256), thorough=True),
+            root=root,
+            tables=tables,
+            recipe=recipe,
+            jobs=jobs,
+            progress=progress,
+        )
+    before = _marks(folder)
+    standing = seen(part=part, thorough=part == 1)
+    if standing.findings:
+        refuse_being_written(folder)
+        if _marks(folder) != before:
+            raise LockedError(
+                f"{folder} was written while it was read", hint="run the command again"
+            )
+    return standing, Mended([], [])
 
 
 def share_of(share: Fraction | float | str) -> Fraction:
@@ -210,9 +248,18 @@ def look(
     sha256: bool,
     jobs: int,
     progress: Progress,
+    thorough: bool = False,
 ) -> Standing:
-    """Look at an export once, writing nothing."""
-    standing = stand(folder)
+    """Look at an export once, writing nothing.
+
+    Args:
+        folder: The export.
+        part: The share of the shards whose bytes are read.
+        sha256, jobs, progress: As for :func:`verify`.
+        thorough: Also look into what takes as long as the export has rows: SQLite's index, and
+            how the index's parts are encoded.
+    """
+    standing = stand(folder, thorough=thorough)
     shards = standing.shards
     names = {number: shard.name for number, shard in shards.items()}
     whole = drawn(list(names.values()), part)
@@ -241,7 +288,7 @@ def look(
         ]
     _note_extra(standing, set(names.values()))
     _note_uncounted(standing)
-    standing.findings += check_beside(standing)
+    standing.findings += check_beside(standing, thorough=thorough)
     return standing
 
 
@@ -308,7 +355,7 @@ def _sha256(folder: Path, standing: Standing) -> str:
 
 
 def _report(
-    folder: Path, standing: Standing, repaired: list[str], stamp: str, *, readers: bool
+    path: str, standing: Standing, mended: Mended, stamp: str, *, readers: bool
 ) -> VerifyReport:
     manifest = standing.manifest
     shards = standing.shards.values()
@@ -317,7 +364,7 @@ def _report(
     if readers and manifest is not None:
         verdicts = judge(manifest, standing.parts, standing.findings)
     return VerifyReport(
-        path=str(folder),
+        path=path,
         name=manifest.name if manifest is not None else "",
         plan_digest=manifest.plan_digest if manifest is not None else "",
         export_digest=manifest.export_digest if manifest is not None else "",
@@ -329,7 +376,8 @@ def _report(
         shards_read=len(read),
         bytes_read=sum(one.read for one in read),
         findings=standing.findings,
-        repaired=repaired,
+        repaired=mended.files,
+        restored=mended.restored,
         sha256=stamp,
         readers=verdicts,
     )

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vision_ift._errors import IntegrityError, RecordError, UsageError
-from vision_ift._stream.from_export import ExportRows
 from vision_ift._stream.stream import Stream
 
 Row = dict[str, Any]
@@ -201,12 +200,10 @@ class Dealt:
         self._packing = packing
         self._cursor = cursor
         self._size = batch_size
-        share = reader._share
-        self.rank, self.world_size = share.rank, share.world_size
-        self._drop = share.remainder == "drop"
-        if share.remainder == "pad":
+        self.rank, self.world_size = reader.rank, reader.world_size
+        self._drop = reader.remainder == "drop"
+        if reader.remainder == "pad":
             raise UsageError("packs are dealt with remainder ragged or drop")
-        self._by_number: NDArray[np.int64] | None = None
 
     def _packs(self) -> Iterator[_Pack]:
         """Yield all ranks' packs, from the cursor on."""
@@ -217,7 +214,9 @@ class Dealt:
             # Windows begin at multiples of their size, wherever a run without packing had stopped.
             for low in range(start - start % self._packing.window, reader.rows, self._window):
                 positions = np.arange(max(low, start), min(low + self._window, reader.rows))
-                for number, places in enumerate(self._packing.pack(self._rows(epoch, positions))):
+                for number, places in enumerate(
+                    self._packing.pack(self._reader.row_numbers(positions, epoch=epoch))
+                ):
                     if number >= skip:
                         yield _Pack(epoch, int(positions[0]), number, positions[places])
                 skip = 0
@@ -226,19 +225,6 @@ class Dealt:
     @property
     def _window(self) -> int:
         return self._packing.window
-
-    def _rows(self, epoch: int, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give the positions of epoch 0 whose rows stand at these."""
-        if not epoch:
-            return positions
-        source = self._reader._source
-        if not isinstance(source, ExportRows):
-            return source._locate(epoch, positions)[0]
-        if self._by_number is None:
-            numbers = source._order.lines(0, np.arange(self._reader.rows))
-            self._by_number = np.empty(self._reader.rows, np.int64)
-            self._by_number[numbers] = np.arange(self._reader.rows)
-        return self._by_number[source._order.lines(epoch, positions)]
 
     def _steps(self) -> Iterator[list[_Pack]]:
         """Yield what all ranks take in one step."""

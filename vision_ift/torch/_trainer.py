@@ -32,7 +32,7 @@ def trainer_dataset(stream: Stream, *, image_size: int | tuple[int, int] | None 
     """
     from datasets import IterableDataset
 
-    if stream._share.world_size != 1:
+    if stream.world_size != 1:
         raise UsageError(
             "the trainer deals batches to ranks itself, and this stream is one rank's share",
             hint="open it with world_size=1 on every rank",

@@ -1,0 +1,1 @@
+"""Rows to the files of other trainers, and back."""
