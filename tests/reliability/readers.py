@@ -231,11 +231,22 @@ def _naive_while_replaced(world: World, count: int) -> Seen:
             if world.nursery.naive("in_place", [path, out]).wait() != 0:
                 raise RuntimeError("the naive writer fails")
             good.add(by_listing(out))
+        turns = 0
         while seen.reads < count:
-            child = world.nursery.naive("in_place", [plans[seen.reads % 2], out])
+            before = _written(out)
+            child = world.nursery.naive("in_place", [plans[turns % 2], out])
+            turns += 1
             while child.poll() is None:
+                if _written(out) == before:  # it has not begun
+                    time.sleep(0.001)
+                    continue
                 seen.add("listing", _read(by_listing, out), good)
     return seen
+
+
+def _written(folder: Path) -> int:
+    """When a shard was last written to, in nanoseconds."""
+    return max(path.stat().st_mtime_ns for path in folder.glob("*.tar"))
 
 
 def trials(world: World, count: int) -> list[Outcome]:

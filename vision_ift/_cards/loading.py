@@ -21,8 +21,16 @@ pictures = [row[name] for name in row["json"]["images"]]  # in the order of the 
 
 _ENERGON = """\
 from megatron.energon import (
-    Cooker, CrudeSample, DefaultTaskEncoder, Sample, WorkerConfig,
-    basic_sample_keys, edataclass, get_loader, get_train_dataset, stateless,
+    Cooker,
+    CrudeSample,
+    DefaultTaskEncoder,
+    Sample,
+    WorkerConfig,
+    basic_sample_keys,
+    edataclass,
+    get_loader,
+    get_train_dataset,
+    stateless,
 )
 
 
