@@ -21,7 +21,18 @@ from typing import Any
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-BENCHES = ("plan", "mix", "coco", "llava", "vision_flan", "export", "stream", "decode", "likeness")
+BENCHES = (
+    "plan",
+    "mix",
+    "coco",
+    "llava",
+    "vision_flan",
+    "export",
+    "stream",
+    "decode",
+    "likeness",
+    "push",
+)
 
 
 def run_all(names: Sequence[str], runs: int) -> dict[str, Any]:
