@@ -152,7 +152,7 @@ def test_length_is_what_a_rank_gives(world_size: int, remainder: Remainder) -> N
 
 def test_ranks_stay_in_step_where_the_remainder_is_dropped_or_padded() -> None:
     for remainder, steps in (("drop", 14), ("pad", 15)):
-        shares = [Share(101, 0, 101, rank, 7, remainder) for rank in range(7)]  # type: ignore[arg-type]
+        shares = [Share(101, 0, 101, rank, 7, remainder) for rank in range(7)]  # type: ignore[arg-type]  # on purpose
         assert {share.steps for share in shares} == {steps}
 
 
@@ -239,12 +239,12 @@ def test_damaged_cursors_are_refused(state: Any, told: str) -> None:
 
 def test_a_cursor_of_another_stream_says_what_differs() -> None:
     here = {"digest": "1" * 32, "seed": 3, "order": "rows", "rows": 100}
-    found = differences(read_cursor(cursor()), **here)  # type: ignore[arg-type]
+    found = differences(read_cursor(cursor()), **here)  # type: ignore[arg-type]  # on purpose
     assert [one.split()[0] for one in found] == ["digest", "seed", "order"]
     same = cursor(digest="1" * 32, seed=3, order="rows", position=100)
-    assert "stands at 100" in differences(read_cursor(same), **here)[0]  # type: ignore[arg-type]
+    assert "stands at 100" in differences(read_cursor(same), **here)[0]  # type: ignore[arg-type]  # on purpose
     same["position"] = 99
-    assert not differences(read_cursor(same), **here)  # type: ignore[arg-type]
+    assert not differences(read_cursor(same), **here)  # type: ignore[arg-type]  # on purpose
 
 
 @pytest.mark.parametrize("value", [None, "1", 1.5, True, -1, 11, 2**70])

@@ -41,7 +41,7 @@ def test_a_small_export_has_these_bytes(uniform: bool, text: bool, tmp_path: Pat
 # Several exports in each process, as starting one takes longer than they do; each with other jobs
 # or ranks, another umask and folder, and workers that are late at random.
 _RUNS = """
-import os, pickle, random, sys, time
+import json, os, pickle, random, sys, time
 from dataclasses import replace
 from pathlib import Path
 import vision_ift._export.export as _export
@@ -57,7 +57,7 @@ _export._write_one = late
 if __name__ == "__main__":
     plan = pickle.loads(Path(sys.argv[1]).read_bytes())
     root, base = Path(sys.argv[2]), Path(sys.argv[3])
-    for number, (jobs, ranks, mask, uniform) in enumerate(eval(sys.argv[4])):
+    for number, (jobs, ranks, mask, uniform) in enumerate(json.loads(sys.argv[4])):
         os.umask(mask)
         (base / f"cwd {number}").mkdir()
         os.chdir(base / f"cwd {number}")
@@ -123,7 +123,7 @@ def run_around(code: str, tmp_path: Path, runs: list[tuple[int, int, int, bool]]
         if number % 2:
             command = ["faketime", "2031-02-03 04:05:06", *command]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **around}
-        waiting.append(subprocess.Popen([*command, repr(runs)], env=environment))
+        waiting.append(subprocess.Popen([*command, json.dumps(runs)], env=environment))
     assert [process.wait(timeout=300) for process in waiting] == [0] * len(waiting)
     return [
         path

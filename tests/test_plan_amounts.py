@@ -34,7 +34,7 @@ def recipe(kind: Kind, parts: dict[str, Fraction], *, seed: int = 0, **stage: ob
         Entry(name=name, source="messages", kind=kind, amount=amount)
         for name, amount in parts.items()
     )
-    return Recipe(name="r", seed=seed, stages=(Stage(name="s", mix=entries, **stage),))  # type: ignore[arg-type]
+    return Recipe(name="r", seed=seed, stages=(Stage(name="s", mix=entries, **stage),))  # type: ignore[arg-type]  # on purpose
 
 
 def planned(asked: Recipe, table: Table, sizes: dict[str, int], **how: object) -> Plan:
@@ -42,7 +42,7 @@ def planned(asked: Recipe, table: Table, sizes: dict[str, int], **how: object) -
         entry.name: Selection(table, np.arange(sizes[entry.name], dtype=np.int64))
         for entry in asked.mix
     }
-    return arrange(asked, found, root=Path(), **how)  # type: ignore[arg-type]
+    return arrange(asked, found, root=Path(), **how)  # type: ignore[arg-type]  # on purpose
 
 
 parts_of = st.lists(

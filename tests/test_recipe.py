@@ -150,7 +150,8 @@ def test_stages_have_lengths_of_their_own() -> None:
 
 @pytest.mark.parametrize("name", shipped())
 def test_the_schema_knows_the_shipped_recipes(name: str) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
+    import jsonschema
+
     jsonschema.Draft202012Validator.check_schema(Recipe.json_schema())
     jsonschema.validate(as_json(Recipe.read(name).text), Recipe.json_schema())
 
@@ -180,7 +181,8 @@ def as_json(text: str) -> Any:
     ],
 )
 def test_the_schema_marks_mistakes(text: str, good: bool) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
+    import jsonschema
+
     assert jsonschema.Draft202012Validator(Recipe.json_schema()).is_valid(as_json(text)) == good
 
 

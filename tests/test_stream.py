@@ -612,7 +612,7 @@ def test_wrong_names_are_told(made: tuple[Plan, Path]) -> None:
     with pytest.raises(UsageError, match="a plan has no shards"):
         stream(made[0], order="shards")
     with pytest.raises(UsageError, match="not int"):
-        stream(17)  # type: ignore[arg-type]
+        stream(17)  # type: ignore[arg-type]  # on purpose
 
 
 def test_the_import_is_light() -> None:

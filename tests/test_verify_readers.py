@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.needs import needs
 from tests.readers import golden_energon, prove
 from vision_ift._verify.verify import verify
 
@@ -57,8 +57,7 @@ def test_the_light_readers_do_as_is_said(
     assert (reads, rows, note) == ("yes", 24, "")
 
 
-# Not tests.needs: Ray is in no install of CI yet, so where it is not there is nothing to require.
-@pytest.mark.skipif(find_spec("ray") is None, reason="needs package ray; make readers runs it")
+@needs("ray")
 def test_ray_does_as_is_said(exports: dict[str, Path]) -> None:
     reads, rows, _ = prove.judged("ray", Path(sys.executable), exports["ragged"])
     assert (reads, rows) == ("with", 24)

@@ -22,9 +22,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from tests.convert.laid import file_of, laid, one, turn  # noqa: E402
-from vision_ift._conversation import Conversation  # noqa: E402
-from vision_ift._convert.convert import convert  # noqa: E402
+from tests.convert.laid import file_of, laid, one, turn  # noqa: E402 - after the path is set
+from vision_ift._conversation import Conversation  # noqa: E402 - after the path is set
+from vision_ift._convert.convert import convert  # noqa: E402 - after the path is set
 
 #: Steps of pip. LLaMA-Factory pins torchaudio and gradio, whose wheels want CUDA and a server; what
 #: its data code imports is listed instead.

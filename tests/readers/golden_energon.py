@@ -20,8 +20,8 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from tests.exports import small_plan  # noqa: E402
-from vision_ift._export.export import export  # noqa: E402
+from tests.exports import small_plan  # noqa: E402 - after the path is set
+from vision_ift._export.export import export  # noqa: E402 - after the path is set
 
 GOLDEN = HERE.parent / "fixtures/energon.json"
 

@@ -25,13 +25,13 @@ from typing import Any, NamedTuple
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
-from PIL import Image  # noqa: E402
+from PIL import Image  # noqa: E402 - after the path is set
 
-from tests.exports import dialog, plan_of  # noqa: E402
-from tests.readers.told import Rows, sha256  # noqa: E402
-from tests.rows import table_of  # noqa: E402
-from vision_ift._export.export import export  # noqa: E402
-from vision_ift._verify.verify import verify  # noqa: E402
+from tests.exports import dialog, plan_of  # noqa: E402 - after the path is set
+from tests.readers.told import Rows, sha256  # noqa: E402 - after the path is set
+from tests.rows import table_of  # noqa: E402 - after the path is set
+from vision_ift._export.export import export  # noqa: E402 - after the path is set
+from vision_ift._verify.verify import verify  # noqa: E402 - after the path is set
 
 #: What each reader's environment holds; none: the one that this script runs in. Torch is pinned in
 #: the same call, or a package beside it would bring another. Torch and torchvision have to be of

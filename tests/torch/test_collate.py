@@ -248,6 +248,6 @@ def test_processors_that_cannot_serve_are_refused() -> None:
     with pytest.raises(UsageError, match="chat template"):
         Collate(processor)
     with pytest.raises(UsageError, match="too_long"):
-        Collate(qwen_processor(), too_long="cut")  # type: ignore[arg-type]
+        Collate(qwen_processor(), too_long="cut")  # type: ignore[arg-type]  # on purpose
     with pytest.raises(UsageError, match="no rows"):
         Collate(qwen_processor())([])

@@ -139,15 +139,14 @@ def test_any_schedule_of_ranks_and_restarts_gives_every_row_once(
     assert sorted(seen) == sorted(rows[: len(seen)])
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2, 3])
-@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize(
+    ("workers", "persistent"),
+    [(0, False), *((n, persistent) for n in (1, 2, 3) for persistent in (False, True))],
+)
 def test_a_stateful_loader_goes_on_time_after_time(
     toy: Path, workers: int, persistent: bool
 ) -> None:
     from vision_ift.torch import StreamDataset
-
-    if persistent and not workers:
-        pytest.skip("there is no worker to persist")
 
     def begin() -> Any:
         dataset = StreamDataset(toy, batch_size=3, epochs=2)

@@ -30,6 +30,7 @@ from vision_ift._likeness.near import within
 from vision_ift._likeness.pictures import HASHED, Fingerprints, fingerprints
 from vision_ift._likeness.rows import Part, Shown, questions, with_pieces
 from vision_ift._likeness.words import normalise, shingles, words_of
+from vision_ift._pictures.child import Limits
 from vision_ift._pictures.images import Images
 
 PICTURE, QUESTION, LINEAGE = 0, 1, 2
@@ -341,13 +342,13 @@ def _by_id(
 
 
 def fingerprints_against(
-    benchmark: Benchmark, *, limits: object, jobs: int, progress: Progress
+    benchmark: Benchmark, *, limits: Limits | None, jobs: int, progress: Progress
 ) -> Fingerprints:
     """Fingerprint a benchmark's pictures; nothing is kept in somebody else's folder."""
     return fingerprints(
         Images(benchmark.root),
         pa.array(benchmark.references, pa.large_string()),
-        limits=limits,  # type: ignore[arg-type]
+        limits=limits,
         jobs=jobs,
         progress=progress,
     )

@@ -7,7 +7,7 @@ Everything here needs torch (``pip install 'vision_ift[torch]'``); :class:`Colla
 from __future__ import annotations
 
 try:
-    import torch  # noqa: F401
+    import torch  # noqa: F401 - whether it is there
 except ImportError:
     from vision_ift._errors import MissingExtraError
 
